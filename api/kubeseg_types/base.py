@@ -1,0 +1,53 @@
+"""The base of every model of the contract: camelCase outside, snake_case inside, nothing extra."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class Contract(BaseModel):
+    """A part of the contract: unknown fields and non-finite numbers are errors."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        frozen=True,
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form, camelCase, without the fields that are not set (None)."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Lenient(Contract):
+    """A part that is read back from elsewhere, perhaps from a newer version: extras are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+#: A Kubernetes quantity such as 500m, 2, 16Gi (decimal exponents, which nobody writes, left out).
+Quantity = Annotated[
+    str,
+    Field(pattern=r"^[0-9]+(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=24),
+]
+#: A duration as Go writes it, in hours, minutes and seconds: 90s, 30m, 1h30m.
+Duration = Annotated[str, Field(pattern=r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$", min_length=2)]
+#: RFC 3339, UTC, as the API server writes times.
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, max_length=40)]
+
+
+def duration_seconds(text: str) -> int:
+    """The seconds of a `Duration` such as 1h30m."""
+    seconds, number = 0, ""
+    for character in text:
+        if character.isdigit():
+            number += character
+        else:
+            seconds += int(number) * {"h": 3600, "m": 60, "s": 1}[character]
+            number = ""
+    return seconds

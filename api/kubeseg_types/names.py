@@ -1,0 +1,50 @@
+"""Names that more than one part must agree on."""
+
+from __future__ import annotations
+
+GROUP = "kubeseg.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "TrainingJob"
+PLURAL = "trainingjobs"
+SINGULAR = "trainingjob"
+SHORT = "tj"
+
+#: `metadata.name` of a TrainingJob: a DNS label, short enough for `<job>-<attempt>-<index>-<hash>`.
+MAX_NAME_LENGTH = 52
+
+LABEL_JOB = f"{GROUP}/job"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "kubeseg-operator"
+
+#: On the trainer's pod: its configuration (`trainer.TrainerConfig` as JSON).
+ANNOTATION_CONFIG = f"{GROUP}/config"
+#: On a TrainingJob made by the facade: the id that the caller knows it by, and the caller's name.
+ANNOTATION_STUDY = f"{GROUP}/study"
+ANNOTATION_USER = f"{GROUP}/user"
+
+#: Resources that exist only for access reviews (`kubectl auth can-i create datasets.kubeseg.dev`).
+VIRTUAL_DATASETS = "datasets"
+VIRTUAL_MODELS = "models"
+
+TRAINER_CONTAINER = "trainer"
+TRAINER_PORT_NAME = "http"
+TRAINER_PORT = 9100
+
+# Where things are mounted in the trainer's pod.
+WORKSPACE_MOUNT = "/workspace"
+CONFIG_MOUNT = "/etc/kubeseg"
+CONFIG_FILE = f"{CONFIG_MOUNT}/config.json"
+SCRATCH_MOUNT = "/scratch"
+TERMINATION_LOG = "/dev/termination-log"
+DEFAULT_CLAIM = "kubeseg-workspace"
+
+# Environment of the apps.
+ENV_POD_IP = "POD_IP"
+ENV_POD_NAMESPACE = "POD_NAMESPACE"
+ENV_TRAINER_IMAGE = "KUBESEG_TRAINER_IMAGE"
+ENV_WORKSPACE = "KUBESEG_WORKSPACE"
+
+MAX_CONFIG_BYTES = 128 * 1024
+MAX_TERMINATION_BYTES = 4096

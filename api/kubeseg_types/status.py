@@ -1,0 +1,169 @@
+"""`status` of a TrainingJob: small; last and best values and pointers, no history."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from kubeseg_types.base import Lenient, Timestamp
+
+
+class Phase(StrEnum):
+    """A summary for people; programs read the conditions."""
+
+    PENDING = "Pending"
+    BLOCKED = "Blocked"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class ConditionType(StrEnum):
+    """Conditions, all set from the first visit on."""
+
+    RUNNING = "Running"
+    BLOCKED = "Blocked"
+    SUSPENDED = "Suspended"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+class Condition(Lenient):
+    """As everywhere in Kubernetes."""
+
+    type: str = Field(max_length=316)
+    status: Literal["True", "False", "Unknown"]
+    reason: str = Field(max_length=1024)
+    message: str = Field(max_length=32768)
+    last_transition_time: Timestamp
+    observed_generation: int | None = None
+
+
+class EpochMetrics(Lenient):
+    """Mean metrics of one epoch (0 to 1; losses from 0)."""
+
+    epoch: int
+    train_loss: float | None = None
+    train_dice: float | None = None
+    train_iou: float | None = None
+    val_loss: float | None = None
+    val_dice: float | None = None
+    val_iou: float | None = None
+
+
+class Metrics(Lenient):
+    """The last epoch's metrics, and those of the epoch with the best validation IoU."""
+
+    last: EpochMetrics | None = None
+    best: EpochMetrics | None = None
+
+
+class CheckpointPointer(Lenient):
+    """The newest resumable checkpoint."""
+
+    epoch: int
+    step: int = 0
+    time: Timestamp | None = None
+
+
+class JobProgress(Lenient):
+    """Where the training stands."""
+
+    epoch: int = Field(default=0, description="Epochs finished.")
+    epochs: int = Field(default=0, description="Epochs wanted.")
+    step: int = Field(default=0, description="Steps done in the current epoch.")
+    steps_per_epoch: int = 0
+    eta_seconds: int | None = None
+    samples_per_second: float | None = None
+    batch_size: int | None = None
+    accumulate: int | None = None
+    checkpoint: CheckpointPointer | None = None
+    trainer_generation: int | None = Field(
+        default=None, description="Generation of the spec that the trainer follows."
+    )
+    updated: Timestamp | None = None
+
+
+class Attempt(Lenient):
+    """One attempt: one child Job."""
+
+    number: int
+    job_name: str = Field(max_length=63)
+    uid: str | None = Field(default=None, max_length=64, description="UID of the child Job.")
+    reserved_time: Timestamp | None = None
+    start_time: Timestamp | None = None
+    end_time: Timestamp | None = None
+    outcome: str | None = Field(default=None, max_length=64)
+    reason: str | None = Field(default=None, max_length=128)
+    message: str | None = Field(default=None, max_length=4096)
+    exit_code: int | None = None
+    start_epoch: int | None = Field(default=None, description="Epochs finished as it began.")
+    epoch: int | None = Field(default=None, description="Epochs finished as it ended.")
+    node: str | None = Field(default=None, max_length=253)
+
+
+class Retry(Lenient):
+    """Failures since the last progress."""
+
+    failures: int = 0
+    progress_epoch: int = Field(default=0, description="Epoch reached when they were counted.")
+    not_before: Timestamp | None = Field(default=None, description="When the next attempt starts.")
+
+
+class RunPointer(Lenient):
+    """Where the run lies in the workspace, and its best model."""
+
+    path: str = Field(max_length=512)
+    best_epoch: int | None = None
+    best_weights: str | None = Field(default=None, max_length=1024)
+    best_sha256: str | None = Field(default=None, max_length=64)
+
+
+class Finished(Lenient):
+    """What was in force at the finish: more `epochs` than this reopen a succeeded job."""
+
+    epochs: int
+    generation: int
+
+
+class Summary(Lenient):
+    """Texts for kubectl's columns."""
+
+    epoch: str | None = Field(default=None, max_length=32)
+    val_iou: str | None = Field(default=None, max_length=32)
+    best: str | None = Field(default=None, max_length=32)
+    eta: str | None = Field(default=None, max_length=32)
+    why: str | None = Field(default=None, max_length=1024)
+
+
+class TrainingJobStatus(Lenient):
+    """What was observed. Written by the operator alone."""
+
+    observed_generation: int | None = None
+    phase: Phase | None = None
+    conditions: list[Condition] = Field(
+        default_factory=list,
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    )
+    start_time: Timestamp | None = None
+    completion_time: Timestamp | None = None
+    attempts: list[Attempt] = Field(
+        default_factory=list,
+        max_length=10,
+        description="The last attempts, the newest at the end.",
+    )
+    retry: Retry | None = None
+    progress: JobProgress | None = None
+    metrics: Metrics | None = None
+    run: RunPointer | None = None
+    finished: Finished | None = None
+    summary: Summary | None = None
