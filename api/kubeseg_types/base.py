@@ -36,7 +36,9 @@ Quantity = Annotated[
     Field(pattern=r"^[0-9]+(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=24),
 ]
 #: A duration as Go writes it, in hours, minutes and seconds: 90s, 30m, 1h30m.
-Duration = Annotated[str, Field(pattern=r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$", min_length=2)]
+Duration = Annotated[
+    str, Field(pattern=r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$", min_length=2)
+]
 #: RFC 3339, UTC, as the API server writes times.
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, max_length=40)]
 

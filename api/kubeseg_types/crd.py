@@ -88,7 +88,7 @@ def _convert_union(node: Schema, defs: dict[str, Schema]) -> Schema:
         converted = _convert({**branches[0]}, defs)
         extra = {k: rest[k] for k in (*_KEPT, "default") if k in rest}
         return converted | extra
-    options = []
+    options: list[str] = []
     for branch in branches:
         options += branch.get("enum", []) and ["|".join(branch["enum"])]
         options += [branch["pattern"].strip("^$")] if "pattern" in branch else []
@@ -219,7 +219,7 @@ HEADER = "# Generated from api/kubeseg_types by `make generate`: change it there
 class _Dumper(yaml.SafeDumper):
     """Writes equal parts out each time: YAML's aliases would be hard to read."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the name is PyYAML's
         return True
 
 

@@ -60,9 +60,7 @@ class Splits(Contract):
 
     train: str = Field(default="train", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)
     validation: str = Field(default="val", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)
-    test: str | None = Field(
-        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63
-    )
+    test: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)
 
 
 class Dataset(Contract):

@@ -18,7 +18,8 @@ from kubeseg_types.training import CheckpointPolicy, Training
 
 class TrainerConfig(Contract):
     """All that a trainer needs to know; `stop`, `training.epochs`, `training.earlyStopping` and
-    `checkpoint` may change while it runs, with a higher `generation`."""
+    `checkpoint` may change while it runs, with a higher `generation`.
+    """
 
     format_version: Literal[1] = 1
     namespace: str = "default"
