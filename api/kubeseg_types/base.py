@@ -37,7 +37,7 @@ Quantity = Annotated[
 ]
 #: A duration as Go writes it, in hours, minutes and seconds: 90s, 30m, 1h30m.
 Duration = Annotated[
-    str, Field(pattern=r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$", min_length=2)
+    str, Field(pattern=r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$", min_length=2, max_length=20)
 ]
 #: RFC 3339, UTC, as the API server writes times.
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, max_length=40)]

@@ -99,7 +99,8 @@ class Training(Contract):
         default=None, gt=0, le=1e6, description="Largest norm of the gradient."
     )
     stall_timeout: Duration = Field(
-        default="30m", description="The attempt fails when no step ends for so long."
+        default="30m",
+        description="The attempt fails when no step ends for so long; 0s waits for ever.",
     )
 
 

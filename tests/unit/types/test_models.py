@@ -1,0 +1,149 @@
+"""The contract's models: what they refuse, and the small functions beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from kubeseg_types import workspace
+from kubeseg_types.base import duration_seconds
+from kubeseg_types.exit_codes import TABLE, ExitCode, Outcome, classify
+from kubeseg_types.names import MAX_CONFIG_BYTES
+from kubeseg_types.refusals import REFUSALS, refusals
+from kubeseg_types.spec import TrainingJobSpec
+from kubeseg_types.trainer import TrainerConfig, trainer_config
+
+SMALLEST: dict[str, Any] = {"dataset": {"name": "shapes"}, "training": {"epochs": 3}}
+
+
+def merged(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in extra.items():
+        nested = isinstance(value, dict) and isinstance(out.get(key), dict)
+        out[key] = merged(out[key], value) if nested else value
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"training": {"epochs": 0}}, "training.epochs"),
+        ({"training": {"learningRate": 0}}, "training.learningRate"),
+        ({"training": {"learningRate": 3}}, "training.learningRate"),
+        ({"training": {"learningRate": float("nan")}}, "training.learningRate"),
+        ({"training": {"batchSize": 0}}, "training.batchSize"),
+        ({"training": {"imageSize": 31}}, "training.imageSize"),
+        ({"training": {"stallTimeout": "soon"}}, "training.stallTimeout"),
+        ({"training": {"loss": {"terms": []}}}, "training.loss.terms"),
+        ({"training": {"lr": 0.1}}, "training.lr"),
+        ({"dataset": {"testSize": 1}}, "dataset.testSize"),
+        ({"dataset": {"name": "../secrets"}}, "dataset.name"),
+        ({"dataset": {"name": "a/b/c"}}, "dataset.name"),
+        ({"dataset": {"ignoreIndex": 256}}, "dataset.ignoreIndex"),
+        ({"model": {"architecture": "Unet3000"}}, "model.architecture"),
+        ({"resources": {"memory": "lots"}}, "resources.memory"),
+        ({"epochs": 3}, "epochs"),
+    ],
+)
+def test_a_wrong_field_value_or_type_is_named(change: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TrainingJobSpec.model_validate(merged(SMALLEST, change))
+    places = [".".join(str(part) for part in error["loc"]) for error in caught.value.errors()]
+    assert field in places
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"workers": 2}, "spec.workers"),
+    ({"resources": {"gpus": 2}}, "spec.resources.gpus"),
+    ({"queueName": "team-a"}, "spec.queueName"),
+    ({"preflight": "Auto"}, "spec.preflight"),
+    ({"artifacts": {"onDelete": "Delete"}}, "spec.artifacts.onDelete"),
+    ({"initFrom": {"job": "other"}}, "spec.initFrom"),
+    ({"export": {"onnx": True}}, "spec.export.onnx"),
+    ({"model": {"encoderWeights": "imagenet"}}, "spec.model.encoderWeights"),
+    ({"dataset": {"splits": {"test": "test"}}}, "spec.dataset.splits.test"),
+    (
+        {"training": {"augmentation": {"serialized": "{}"}}},
+        "spec.training.augmentation.serialized",
+    ),
+    ({"training": {"loss": {"classWeights": "Auto"}}}, "spec.training.loss.classWeights"),
+    ({"training": {"compile": True}}, "spec.training.compile"),
+]
+
+
+@pytest.mark.parametrize(("change", "field"), REFUSED)
+def test_what_does_nothing_yet_is_refused_with_a_sentence(
+    change: dict[str, Any], field: str
+) -> None:
+    said = refusals(TrainingJobSpec.model_validate(merged(SMALLEST, change)))
+    assert [line.split(":")[0] for line in said] == [field]
+
+
+def test_every_refusal_is_tried_and_the_smallest_spec_is_fine() -> None:
+    assert {field for _, field in REFUSED} == {r.field for r in REFUSALS}
+    assert refusals(TrainingJobSpec.model_validate(SMALLEST)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h30m", 5400), ("1h1m1s", 3661)]
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert duration_seconds(text) == seconds
+
+
+def test_exit_codes_are_one_table() -> None:
+    assert set(TABLE) == set(ExitCode)
+    assert classify(0) == (Outcome.SUCCEEDED, "Trained")
+    assert classify(3) == (Outcome.PERMANENT, "InvalidDataset")
+    assert classify(75)[0] is Outcome.INTERRUPTED
+    assert classify(42) == classify(1) == (Outcome.FAILED, "TrainerError")
+    assert classify(-9)[0] is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("camvid", True),
+        ("alice/street.v2", True),
+        ("Alice/data_1", True),
+        ("alice/", False),
+        ("/alice", False),
+        ("..", False),
+        ("a/..", False),
+        (".hidden", False),
+        ("a b", False),
+        ("images", False),
+        ("alice/Masks", False),
+        ("x" * 129, False),
+        ("naïve", False),
+        ("a\n", False),
+    ],
+)
+def test_names_of_data_sets(name: str, right: bool) -> None:
+    assert (workspace.dataset_name_error(name) is None) is right
+
+
+def test_attempt_folders_sort_by_number() -> None:
+    names = [workspace.attempt_name(a, s) for a, s in ((1, 1), (2, 1), (2, 10), (10, 2))]
+    assert names == sorted(names)
+    assert [workspace.parse_attempt_name(n) for n in names] == [(1, 1), (2, 1), (2, 10), (10, 2)]
+    assert workspace.parse_attempt_name(".tmp-0001-0001") is None
+
+
+def test_the_largest_configuration_fits_the_annotation() -> None:
+    spec = TrainingJobSpec.model_validate(
+        merged(
+            SMALLEST,
+            {
+                "dataset": {"classes": [{"name": "ü" * 63} for _ in range(256)]},
+                "training": {"augmentation": {"serialized": "x" * 32768}},
+            },
+        )
+    )
+    config = trainer_config(
+        spec, namespace="n" * 63, job="j" * 52, uid="u" * 36, attempt=1, generation=1
+    )
+    assert len(config.model_dump_json(by_alias=True).encode()) < MAX_CONFIG_BYTES
+    assert TrainerConfig.model_validate(config.to_dict()) == config
