@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
-CRD = ROOT / "charts" / "kubeseg" / "crds" / "trainingjobs.yaml"
+CRD = ROOT / "charts" / "kubeseg" / "files" / "trainingjobs.yaml"
 
 CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("ruff, rules", ["ruff", "check", "."]),

@@ -14,7 +14,7 @@ from kubeseg_types import crd, rules
 from kubeseg_types.refusals import REFUSALS
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMITTED = ROOT / "charts" / "kubeseg" / "crds" / "trainingjobs.yaml"
+COMMITTED = ROOT / "charts" / "kubeseg" / "files" / "trainingjobs.yaml"
 
 # What the design names, as paths below spec.
 NAMED = """
