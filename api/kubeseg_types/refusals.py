@@ -28,7 +28,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         "spec.workers",
         "self.workers == 1",
-        "must be 1: this version trains on one worker pod (ask for more with resources.gpus later)",
+        "must be 1: this version trains on one worker pod",
         lambda s: s.workers == 1,
     ),
     Refusal(
