@@ -14,17 +14,20 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Labels of everything. Arguments: (list $ component), component "" where there is none. */}}
+{{/*
+Labels of everything: (list $ component), component "" where there is none; a third, optional
+argument holds more labels. Ours win over the user's.
+*/}}
 {{- define "kubeseg.labels" -}}
 {{- $root := index . 0 -}}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-app.kubernetes.io/part-of: kubeseg
-{{ include "kubeseg.selector" . }}
-{{- with $root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $ours := include "kubeseg.selector" . | fromYaml -}}
+{{- $_ := set $ours "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $_ := set $ours "app.kubernetes.io/managed-by" $root.Release.Service -}}
+{{- $_ := set $ours "app.kubernetes.io/part-of" "kubeseg" -}}
+{{- $_ := set $ours "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
+{{- $more := dict -}}
+{{- if gt (len .) 2 -}}{{- $more = index . 2 -}}{{- end -}}
+{{- merge $ours $more $root.Values.commonLabels | toYaml -}}
 {{- end -}}
 
 {{- define "kubeseg.selector" -}}
