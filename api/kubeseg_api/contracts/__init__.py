@@ -1,0 +1,1 @@
+"""One package for each source system whose callers keep their calls; none leaks into another."""

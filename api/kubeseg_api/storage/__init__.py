@@ -1,0 +1,1 @@
+"""The workspace as the facade reads and writes it: blocking functions, called in threads."""
