@@ -1,0 +1,183 @@
+"""The configuration: read from a file, checked, followed while it changes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from kubeseg_trainer.errors import ConfigurationError
+from kubeseg_types.names import KIND, MAX_CONFIG_BYTES
+from kubeseg_types.refusals import refusals
+from kubeseg_types.spec import TrainingJobSpec
+from kubeseg_types.trainer import TrainerConfig, trainer_config
+
+log = logging.getLogger(__name__)
+
+#: UID of a run that was started without Kubernetes.
+LOCAL_UID = "local"
+
+
+def _problems(error: ValidationError, prefix: str) -> str:
+    """One line a problem: where, and what must be otherwise."""
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"])
+        text = problem["msg"].replace("Input should be", "must be").replace("Value error, ", "")
+        if problem["type"] == "extra_forbidden":
+            text = "is not a field"
+        elif problem["type"] == "missing":
+            text = "must be set"
+        elif not isinstance(problem["input"], dict | list):
+            text += f", not {problem['input']!r}"
+        lines.append(f"{prefix}{place}: {text}")
+    return "\n".join(lines)
+
+
+def parse_config(text: str, *, source: str = "configuration") -> TrainerConfig:
+    """The configuration in `text`: `TrainerConfig` as JSON, or a TrainingJob as YAML or JSON.
+
+    A TrainingJob without a cluster runs under UID `local`, attempt 1 (the caller takes the next
+    free one). ConfigurationError names every field that is wrong, and what this version can't do.
+    """
+    if len(text.encode()) > MAX_CONFIG_BYTES:
+        raise ConfigurationError(
+            f"{source} has {len(text.encode()):,} bytes, at most {MAX_CONFIG_BYTES:,} are read"
+        )
+    try:
+        document: Any = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{source} is neither JSON nor YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(
+            f"{source} must be a mapping: a {KIND}, or the configuration the operator makes of it"
+        )
+    if document.get("kind") == KIND:
+        return _from_manifest(document, source)
+    try:
+        config = TrainerConfig.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError(f"{source}:\n{_problems(error, 'spec.')}") from error
+    _refuse(config, source)
+    return config
+
+
+def _from_manifest(document: dict[str, Any], source: str) -> TrainerConfig:
+    metadata = document.get("metadata") or {}
+    name = metadata.get("name")
+    if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
+        raise ConfigurationError(f"{source}: metadata.name: must be a name, not {name!r}")
+    try:
+        spec = TrainingJobSpec.model_validate(document.get("spec") or {})
+    except ValidationError as error:
+        raise ConfigurationError(f"{source}:\n{_problems(error, 'spec.')}") from error
+    refused = refusals(spec)
+    if refused:
+        raise ConfigurationError(f"{source}:\n" + "\n".join(refused))
+    return trainer_config(
+        spec,
+        namespace=metadata.get("namespace") or "default",
+        job=name,
+        uid=LOCAL_UID,
+        attempt=1,
+        generation=metadata.get("generation") or 1,
+        annotations={},
+    )
+
+
+def _refuse(config: TrainerConfig, source: str) -> None:
+    spec = TrainingJobSpec(
+        model=config.model,
+        dataset=config.dataset,
+        training=config.training,
+        checkpoint=config.checkpoint,
+        export=config.export,
+        init_from=config.init_from,
+    )
+    refused = refusals(spec)
+    if refused:
+        raise ConfigurationError(f"{source}:\n" + "\n".join(refused))
+
+
+def read_config(path: Path) -> TrainerConfig:
+    """The configuration in the file at `path`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--config {path} can't be read: {error}") from error
+    return parse_config(text, source=str(path))
+
+
+def follow(current: TrainerConfig, newer: TrainerConfig) -> TrainerConfig:
+    """`current` with what may change while a job runs taken from `newer`.
+
+    An older generation changes nothing.
+    """
+    if newer.generation < current.generation:
+        return current
+    training = current.training.model_copy(
+        update={
+            "epochs": newer.training.epochs,
+            "early_stopping": newer.training.early_stopping,
+        }
+    )
+    return current.model_copy(
+        update={
+            "training": training,
+            "checkpoint": newer.checkpoint,
+            "stop": newer.stop,
+            "generation": newer.generation,
+            "annotations": newer.annotations,
+        }
+    )
+
+
+#: Of `training`: what may differ between the starts of one run, live or from attempt to attempt.
+_FREE = frozenset({"epochs", "earlyStopping", "accumulate", "batchSize", "stallTimeout"})
+
+
+def defining(config: TrainerConfig) -> dict[str, Any]:
+    """The part of the configuration that makes it this training and no other, flat, by field."""
+    training = config.training.to_dict()
+    flat = {f"training.{key}": value for key, value in training.items() if key not in _FREE}
+    return flat | {"model": config.model.to_dict(), "dataset": config.dataset.to_dict()}
+
+
+class ConfigSource:
+    """The configuration file of a running trainer: `poll` follows its changes."""
+
+    def __init__(self, path: Path, config: TrainerConfig) -> None:
+        self._path = path
+        self._seen = self._signature()
+        self.config = config
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            # The kubelet swaps the file by a link: it may be away for an instant.
+            return None
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    def poll(self) -> bool:
+        """Whether the file now says something else; `config` then follows it.
+
+        A file that can't be read or is wrong is logged, and the last good configuration stands.
+        """
+        signature = self._signature()
+        if signature is None or signature == self._seen:
+            return False
+        self._seen = signature
+        try:
+            newer = read_config(self._path)
+        except ConfigurationError as error:
+            log.warning("the changed configuration is not followed: %s", error)
+            return False
+        followed = follow(self.config, newer)
+        changed = followed != self.config
+        self.config = followed
+        return changed

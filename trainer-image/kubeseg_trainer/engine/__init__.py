@@ -1,0 +1,1 @@
+"""The training engine: knows nothing of the task that it trains."""
