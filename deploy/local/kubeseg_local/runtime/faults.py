@@ -1,0 +1,29 @@
+"""Errors that the kubelet is told, with the code that gRPC knows them by."""
+
+from __future__ import annotations
+
+import grpc
+
+
+class Fault(Exception):
+    """A call can't be done; the message reaches the pod's events."""
+
+    code = grpc.StatusCode.UNKNOWN
+
+
+class NotFound(Fault):
+    """There is no such thing."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class Unsupported(Fault):
+    """What is asked for needs more than processes."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class TimedOut(Fault):
+    """It took longer than the caller allows."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
