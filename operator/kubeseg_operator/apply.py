@@ -1,0 +1,136 @@
+"""Carrying out a decision. Every write has a precondition or is one that can be made only once."""
+
+from __future__ import annotations
+
+from kubeseg_operator.client import ApiError, Client
+from kubeseg_operator.decide import Action, CreateChild, DeleteChild, DeleteJob, PatchConfig
+from kubeseg_operator.obstacles import MAX_WORDS, Obstacle
+from kubeseg_operator.outcome import clip
+from kubeseg_operator.store import Store
+from kubeseg_operator.views import JobView, Key, Raw, child_view, job_view, owner_uid, pod_view
+from kubeseg_types.names import ANNOTATION_CONFIG, API_VERSION, GROUP, KIND, PLURAL, VERSION
+from kubeseg_types.status import TrainingJobStatus
+
+
+def job_path(key: Key, subresource: str = "") -> str:
+    """Path of a TrainingJob."""
+    path = f"/apis/{GROUP}/{VERSION}/namespaces/{key.namespace}/{PLURAL}/{key.name}"
+    return f"{path}/{subresource}" if subresource else path
+
+
+def children_path(namespace: str, name: str = "") -> str:
+    """Path of a Job, or of all Jobs of a namespace."""
+    path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    return f"{path}/{name}" if name else path
+
+
+def pods_path(namespace: str, name: str = "") -> str:
+    """Path of a Pod, or of all Pods of a namespace."""
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    return f"{path}/{name}" if name else path
+
+
+class Applier:
+    """Writes to the API server, and lets the store know what came of it."""
+
+    def __init__(self, client: Client, store: Store) -> None:
+        self._client, self._store = client, store
+
+    async def act(self, job: JobView, action: Action) -> Obstacle | None:
+        """Carry out one action; an obstacle where the attempt's Job can't be made."""
+        match action:
+            case CreateChild(manifest):
+                return await self._create(job, manifest)
+            case DeleteChild(name, uid):
+                options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+                await self._delete(children_path(job.key.namespace, name), options)
+            case PatchConfig(pod, uid, text):
+                await self._bring_config(job, pod, uid, text)
+            case DeleteJob(uid, version):
+                only = {"uid": uid, "resourceVersion": version}
+                options = {"propagationPolicy": "Background", "preconditions": only}
+                await self._delete(job_path(job.key), options)
+        return None
+
+    async def write_status(self, job: JobView, status: TrainingJobStatus) -> JobView:
+        """Replace the status of this very version. Raises ApiError, 409 where it is an old one."""
+        meta = {
+            "name": job.key.name,
+            "namespace": job.key.namespace,
+            "uid": job.uid,
+            "resourceVersion": job.version,
+        }
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": meta,
+            "status": status.to_dict(),
+        }
+        written = job_view(await self._client.replace(job_path(job.key, "status"), body))
+        self._store.put_job(written)
+        return written
+
+    async def _delete(self, path: str, options: Raw) -> None:
+        try:
+            await self._client.delete(path, options)
+        except ApiError as error:
+            # Gone, or another object by now: either way there is nothing left to delete.
+            if error.code not in {404, 409}:
+                raise
+
+    async def _bring_config(self, job: JobView, pod: str, uid: str, text: str) -> None:
+        body = {"metadata": {"uid": uid, "annotations": {ANNOTATION_CONFIG: text}}}
+        try:
+            patched = await self._client.merge(pods_path(job.key.namespace, pod), body)
+        except ApiError as error:
+            if error.code not in {404, 409}:
+                raise
+            return
+        self._store.put_pod(job.key, pod_view(patched))
+
+    async def _create(self, job: JobView, manifest: Raw) -> Obstacle | None:
+        name = manifest["metadata"]["name"]
+        try:
+            made = await self._client.create(children_path(job.key.namespace), manifest)
+        except ApiError as error:
+            if error.code == 409:
+                return await self._adopt(job, name)
+            if error.code in {400, 403, 404, 422}:
+                return _refused(error)
+            raise
+        self._store.put_child(job.key, child_view(made))
+        return None
+
+    async def _adopt(self, job: JobView, name: str) -> Obstacle | None:
+        """A Job of this name is there: ours from an earlier try, or somebody else's."""
+        try:
+            found = await self._client.get(children_path(job.key.namespace, name))
+        except ApiError as error:
+            if error.code == 404:
+                return Obstacle("NameTaken", f"Job {name} was there a moment ago: trying again.")
+            raise
+        owner = owner_uid(found)
+        if owner == job.uid:
+            self._store.put_child(job.key, child_view(found))
+            return None
+        if owner is not None:
+            return Obstacle(
+                "PredecessorLeaving",
+                f"Job {name} belongs to a deleted TrainingJob of the same name: waiting until the "
+                "garbage collector has removed it.",
+            )
+        return Obstacle(
+            "NameTaken",
+            f"Job {name} is there already and isn't this TrainingJob's: delete or rename that Job, "
+            "or give the TrainingJob another name.",
+        )
+
+
+def _refused(error: ApiError) -> Obstacle:
+    if "exceeded quota" in error.message:
+        return Obstacle("Quota", clip(f"the namespace's quota is used up: {error.message}", 900))
+    if error.reason == "NotFound" or "being terminated" in error.message:
+        return Obstacle("NamespaceLeaving", clip(error.message, MAX_WORDS))
+    return Obstacle(
+        "JobRefused", clip(f"the API server refuses the attempt's Job: {error.message}", MAX_WORDS)
+    )

@@ -1,0 +1,123 @@
+"""The full lists, now and then: what the watches missed is made good, and they are found out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kubeseg_operator.client import ApiError, ApiUnreachableError, Client
+from kubeseg_operator.store import Store
+from kubeseg_operator.views import Key, Raw
+from kubeseg_operator.watched import CHILDREN, JOBS, KINDS, Intake
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Auditor:
+    """Compares store and API server. `missed` counts the lists in a row that told news."""
+
+    client: Client
+    intake: Intake
+    #: None: all namespaces.
+    namespaces: Sequence[str | None]
+    interval: float = 300.0
+    #: Seconds that a watch may need to tell what a list has told.
+    patience: float = 10.0
+    missed: int = field(default=0)
+
+    @property
+    def store(self) -> Store:
+        """The store that is audited."""
+        return self.intake.store
+
+    async def load(self) -> int:
+        """List everything once, and drop what is gone; returns how much was news."""
+        news = 0
+        for kind in KINDS:
+            known = {uid for _, uid, _ in self._known(kind.plural)}
+            listed: list[Raw] = []
+            for namespace in self.namespaces:
+                async for raw in self.client.list(kind.path(namespace), selector=kind.selector):
+                    listed.append(_slim(raw))
+                    news += self.intake.take(kind, raw)
+            present = {raw["uid"] for raw in listed}
+            for key, uid, name in self._known(kind.plural):
+                # What was known before the list began and isn't in it has been deleted.
+                if uid in known and uid not in present:
+                    news += self._drop(kind.plural, key, uid, name)
+        return news
+
+    async def run(self) -> None:
+        """Audit for ever, and have every job visited after each."""
+        while True:
+            await asyncio.sleep(self.interval)
+            try:
+                await self._audit()
+            except (ApiError, ApiUnreachableError) as error:
+                log.warning("the audit of the watches failed, and will be tried again: %s", error)
+                continue
+            for key in sorted(self.store.keys()):
+                self.intake.enqueue(key)
+                await asyncio.sleep(0)
+
+    async def _audit(self) -> None:
+        """Lists tell news all the time; what a watch has not told some seconds later was missed."""
+        behind = await self._behind()
+        if behind:
+            await asyncio.sleep(self.patience)
+            behind &= await self._behind()
+        if behind:
+            self.missed += 1
+            some = ", ".join(sorted(behind)[:5])
+            log.warning("watches have missed changes of %d objects: %s", len(behind), some)
+            await self.load()
+        else:
+            self.missed = 0
+
+    async def _behind(self) -> set[str]:
+        """Objects whose version in the store isn't that of the API server, as kind/version/uid."""
+        behind: set[str] = set()
+        for kind in KINDS:
+            known = self._versions(kind.plural)
+            for namespace in self.namespaces:
+                async for raw in self.client.list(kind.path(namespace), selector=kind.selector):
+                    slim = _slim(raw)
+                    if known.get(slim["uid"]) != slim["version"]:
+                        behind.add(f"{kind.plural}/{slim['uid']}@{slim['version']}")
+        return behind
+
+    def _versions(self, plural: str) -> dict[str, str]:
+        if plural == JOBS.plural:
+            return {job.uid: job.version for job in self.store}
+        keys = self.store.keys()
+        if plural == CHILDREN.plural:
+            return {c.uid: c.version for key in keys for c in self.store.children(key)}
+        return {p.uid: p.version for key in keys for p in self.store.pods(key) if not p.gone}
+
+    def _known(self, plural: str) -> list[tuple[Key, str, str]]:
+        if plural == JOBS.plural:
+            return [(job.key, job.uid, job.key.name) for job in self.store]
+        keys = self.store.keys()
+        if plural == CHILDREN.plural:
+            return [(key, c.uid, c.name) for key in keys for c in self.store.children(key)]
+        return [(k, p.uid, p.name) for k in keys for p in self.store.pods(k) if not p.gone]
+
+    def _drop(self, plural: str, key: Key, uid: str, name: str) -> bool:
+        if plural == JOBS.plural:
+            dropped = self.store.drop_job(key, uid)
+        elif plural == CHILDREN.plural:
+            dropped = self.store.drop_child(key, name, uid)
+        else:
+            pod = next((pod for pod in self.store.pods(key) if pod.uid == uid), None)
+            dropped = pod is not None and self.store.drop_pod(key, pod)
+        if dropped:
+            self.intake.enqueue(key)
+        return dropped
+
+
+def _slim(raw: Raw) -> Raw:
+    meta = raw.get("metadata") or {}
+    return {"uid": meta.get("uid", ""), "version": meta.get("resourceVersion", "")}

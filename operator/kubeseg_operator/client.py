@@ -1,0 +1,158 @@
+"""The API server, as far as the operator needs it: raw dicts in and out, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from kubeseg_operator.views import Raw
+
+TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+_TRIES = 4
+#: Answers that say "not now": the request was not carried out.
+_LATER = frozenset({429, 503})
+_LONGEST_WAIT = 10.0
+
+
+class ApiError(Exception):
+    """The API server said no. `code` is the HTTP status, `message` its own sentence."""
+
+    def __init__(self, code: int, reason: str, message: str, verb: str, path: str) -> None:
+        super().__init__(f"{verb} {path}: {code} {reason}: {message}")
+        self.code, self.reason, self.message = code, reason, message
+
+
+class ApiUnreachableError(Exception):
+    """No answer came: whether a write was carried out is not known."""
+
+
+class Client:
+    """One connection pool. `headers` is asked at every call, since tokens are renewed."""
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        headers: Callable[[], Mapping[str, str]],
+        tls: ssl.SSLContext | None,
+        connections: int = 64,
+        observe: Callable[[str, int], None] = lambda _verb, _code: None,
+    ) -> None:
+        self._server, self._headers, self._observe = server.rstrip("/"), headers, observe
+        self._tls: ssl.SSLContext | bool = tls if tls is not None else True
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._tls)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def get(self, path: str, **query: str) -> Raw:
+        """Read one object."""
+        return await self._call("GET", path, query=query)
+
+    async def list(
+        self, path: str, *, selector: str | None = None, page: int = 500
+    ) -> AsyncIterator[Raw]:
+        """Read all objects of a collection, a page at a time."""
+        token = ""
+        while True:
+            asked = {"limit": str(page)}
+            asked |= {"labelSelector": selector} if selector else {}
+            asked |= {"continue": token} if token else {}
+            answer = await self._call("GET", path, query=asked)
+            for item in answer.get("items") or []:
+                yield item
+            token = (answer.get("metadata") or {}).get("continue", "")
+            if not token:
+                return
+
+    async def create(self, path: str, body: Raw) -> Raw:
+        """Create an object."""
+        return await self._call("POST", path, body=body)
+
+    async def replace(self, path: str, body: Raw) -> Raw:
+        """Replace an object, or its status, of the version that `body` names."""
+        return await self._call("PUT", path, body=body)
+
+    async def merge(self, path: str, body: Raw) -> Raw:
+        """Change parts of an object (JSON merge patch)."""
+        return await self._call("PATCH", path, body=body, kind="application/merge-patch+json")
+
+    async def delete(self, path: str, options: Raw) -> Raw:
+        """Delete an object; `options` are the DeleteOptions."""
+        return await self._call("DELETE", path, body=options)
+
+    async def _call(
+        self,
+        verb: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Raw | None = None,
+        kind: str = "application/json",
+    ) -> Raw:
+        assert self._session, "Client is an async context manager"
+        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        for last in range(1, _TRIES + 1):
+            headers = {**self._headers(), "Accept": "application/json", "Content-Type": kind}
+            try:
+                async with self._session.request(
+                    verb, self._server + path, params=query, data=data, headers=headers
+                ) as answer:
+                    self._observe(verb, answer.status)
+                    if answer.status not in _LATER or last == _TRIES:
+                        return await _read(answer, verb, path)
+                    wait = _retry_after(answer, last)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                self._observe(verb, 0)
+                raise ApiUnreachableError(f"{verb} {path}: {str(error) or 'no answer'}") from error
+            await asyncio.sleep(wait)
+        raise AssertionError("unreachable")
+
+
+def _retry_after(answer: aiohttp.ClientResponse, tried: int) -> float:
+    told = answer.headers.get("Retry-After", "")
+    wait = float(told) if told.isdecimal() else 0.25 * 2**tried
+    return min(wait, _LONGEST_WAIT)
+
+
+async def _read(answer: aiohttp.ClientResponse, verb: str, path: str) -> Raw:
+    text = await answer.text()
+    try:
+        content: Any = json.loads(text)
+    except ValueError:
+        content = {"message": text[:500]}
+    if answer.status >= 400:
+        said = content if isinstance(content, dict) else {}
+        raise ApiError(
+            answer.status, str(said.get("reason", "")), str(said.get("message", "")), verb, path
+        )
+    return content if isinstance(content, dict) else {}
+
+
+class TokenFile:
+    """A service account's token, read again now and then: the kubelet renews it."""
+
+    def __init__(self, path: Path, lifetime: float = 60.0) -> None:
+        self._path, self._lifetime = path, lifetime
+        self._read_at, self._token = -lifetime, ""
+
+    def headers(self) -> dict[str, str]:
+        """The Authorization header."""
+        now = time.monotonic()
+        if now - self._read_at >= self._lifetime:
+            self._token, self._read_at = self._path.read_text().strip(), now
+        return {"Authorization": f"Bearer {self._token}"}

@@ -1,0 +1,179 @@
+"""An attempt that has not ended: its Job is made, followed, ended."""
+
+from __future__ import annotations
+
+from kubeseg_operator import obstacles
+from kubeseg_operator.builders import child_job, config_text
+from kubeseg_operator.clock import parse
+from kubeseg_operator.conditions import Standing
+from kubeseg_operator.decide.draft import Draft, starting
+from kubeseg_operator.decide.ends import ended, fail
+from kubeseg_operator.decide.model import Ask, CreateChild, Decision, DeleteChild, PatchConfig
+from kubeseg_operator.outcome import Ending, ending
+from kubeseg_operator.progress import fold
+from kubeseg_operator.views import Child, Pod, config_hash
+from kubeseg_types.exit_codes import Outcome
+from kubeseg_types.status import Attempt, Phase
+
+#: Seconds that a Job may be without a pod, or a pod on its node without a container.
+PATIENCE = 15.0
+#: Seconds between looks at what is being waited for, where no watch would tell.
+LOOK_AGAIN = 15.0
+
+
+def follow(draft: Draft, attempt: Attempt) -> Decision:
+    """Decide on the attempt that has not ended."""
+    child = draft.child_of(attempt)
+    pods = draft.pods_of(attempt, child)
+    _fold_report(draft, attempt)
+    draft.end_strays(keep=child)
+    if child is None:
+        return _without_job(draft, attempt, pods)
+    if attempt.uid is None:
+        attempt = draft.replace_last(uid=child.uid)
+    if child.finished:
+        if _silent(pods) and Ask.PODS not in draft.seen.confirmed:
+            return draft.ask(Ask.PODS)
+        return ended(draft, _as_asked(draft, ending(child, pods)))
+    return _alive(draft, attempt, child, pods)
+
+
+def _fold_report(draft: Draft, attempt: Attempt) -> None:
+    report = draft.seen.progress
+    if report is None or report.attempt != attempt.number or report.uid != draft.job.uid:
+        return
+    key = draft.job.key
+    draft.status = fold(draft.status, report, job=key.name, uid=draft.job.uid, now=draft.now)
+    if attempt.start_epoch is None:
+        draft.replace_last(start_epoch=report.start_epoch)
+
+
+def _silent(pods: list[Pod]) -> bool:
+    """No pod tells how it ended."""
+    return all(pod.exit_code is None and not pod.reason for pod in pods)
+
+
+def _as_asked(draft: Draft, end: Ending) -> Ending:
+    """An interruption that the user asked for bears that name."""
+    if end.outcome is Outcome.INTERRUPTED and (draft.spec.suspend or draft.spec.stop):
+        reason = "Suspended" if draft.spec.suspend else "Stopped"
+        return Ending(end.outcome, reason, end.message, end.exit_code, end.node, end.time, end.told)
+    return end
+
+
+def _without_job(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
+    spec, seen = draft.spec, draft.seen
+    if attempt.uid is None and not spec.suspend and not (spec.stop and draft.epoch == 0):
+        if seen.refusal is not None:
+            draft.again_after(LOOK_AGAIN)
+            return draft.decided(_blocked(seen.refusal))
+        manifest = child_job(draft.job, spec, attempt=attempt.number, image=draft.settings.image)
+        draft.actions.append(CreateChild(manifest))
+        return draft.decided(starting(attempt))
+    if Ask.CHILD not in seen.confirmed:
+        return draft.ask(Ask.CHILD)
+    if any(not pod.ended for pod in pods):
+        if Ask.PODS not in seen.confirmed:
+            return draft.ask(Ask.PODS)
+        draft.again_after(5)
+        return draft.decided(
+            Standing(
+                Phase.STARTING,
+                "Ending",
+                f"the Job of attempt {attempt.number} is gone; its pod still ends",
+                suspending=spec.suspend,
+            )
+        )
+    return ended(draft, _as_asked(draft, ending(None, pods)))
+
+
+def _blocked(obstacle: obstacles.Obstacle) -> Standing:
+    return Standing(Phase.BLOCKED, obstacle.reason, obstacle.message)
+
+
+def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Decision:
+    """The attempt's Job has not finished."""
+    spec = draft.spec
+    live = [pod for pod in pods if not pod.ended]
+    begun = any(pod.started_at for pod in pods)
+    if spec.stop and not begun and draft.epoch == 0 and not child.deleting:
+        return fail(
+            draft,
+            "StoppedBeforeFirstEpoch",
+            "spec.stop is true, and the trainer had not begun: there is no model. Make a new "
+            "TrainingJob to train.",
+        )
+    if spec.suspend and not child.deleting:
+        draft.actions.append(DeleteChild(child.name, child.uid))
+    elif not child.deleting:
+        _bring_config(draft, attempt, live)
+    if child.deleting or spec.suspend:
+        draft.again_after(LOOK_AGAIN)
+        return draft.decided(_leaving(draft, attempt))
+    if any(pod.ended or pod.exit_code is not None for pod in pods):
+        # Its trainer has ended; how, is decided when the Job controller has counted it.
+        draft.again_after(LOOK_AGAIN)
+        return draft.unchanged()
+    return _standing(draft, attempt, child, live)
+
+
+def _bring_config(draft: Draft, attempt: Attempt, live: list[Pod]) -> None:
+    text = config_text(draft.job, draft.spec, attempt.number)
+    wanted = config_hash(text)
+    for pod in live:
+        if pod.config_hash != wanted and not pod.deleting:
+            draft.actions.append(PatchConfig(pod.name, pod.uid, text))
+
+
+def _leaving(draft: Draft, attempt: Attempt) -> Standing:
+    phase = Phase.RUNNING if attempt.start_time else Phase.STARTING
+    words = f"attempt {attempt.number} is ending"
+    return Standing(phase, "Ending", words, suspending=draft.spec.suspend)
+
+
+def _standing(draft: Draft, attempt: Attempt, child: Child, live: list[Pod]) -> Decision:
+    """How far the attempt's pod has come."""
+    pod = max(live, key=lambda one: one.created, default=None)
+    settings, spec = draft.settings, draft.spec
+    if pod is None:
+        return _without_pod(draft, attempt, child)
+    if pod.running:
+        if attempt.start_time is None:
+            attempt = draft.replace_last(start_time=pod.started_at, node=pod.node)
+        where = f" on node {attempt.node}" if attempt.node else ""
+        words = f"attempt {attempt.number} runs{where}, {origin(draft, attempt)}"
+        return draft.decided(Standing(Phase.RUNNING, "TrainerRunning", words))
+    obstacle = obstacles.of_pod(pod, spec, settings.image)
+    if obstacle is None and pod.scheduled_at:
+        if draft.again_at(pod.scheduled_at, PATIENCE):
+            return draft.decided(starting(attempt))
+        if Ask.POD_EVENTS not in draft.seen.confirmed:
+            return draft.ask(Ask.POD_EVENTS)
+        obstacle = obstacles.of_volumes(draft.seen.events)
+        draft.again_after(LOOK_AGAIN)
+    if obstacle is not None:
+        return draft.decided(_blocked(obstacle))
+    return draft.decided(starting(attempt))
+
+
+def _without_pod(draft: Draft, attempt: Attempt, child: Child) -> Decision:
+    if attempt.start_time is not None:
+        draft.again_after(LOOK_AGAIN)
+        return draft.unchanged()
+    if parse(child.created) is None or draft.again_at(child.created, PATIENCE):
+        return draft.decided(starting(attempt))
+    if Ask.CHILD_EVENTS not in draft.seen.confirmed:
+        return draft.ask(Ask.CHILD_EVENTS)
+    draft.again_after(LOOK_AGAIN)
+    return draft.decided(_blocked(obstacles.no_pod(child, draft.seen.events)))
+
+
+def origin(draft: Draft, attempt: Attempt) -> str:
+    """Where an attempt began, in words."""
+    if attempt.start_epoch is not None:
+        return f"from epoch {attempt.start_epoch}" if attempt.start_epoch else "from scratch"
+    if attempt.number == 1:
+        return "from scratch"
+    progress = draft.before.progress
+    pointer = progress.checkpoint if progress else None
+    return f"from the checkpoint of epoch {pointer.epoch}" if pointer else "from scratch"

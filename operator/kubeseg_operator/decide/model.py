@@ -1,0 +1,94 @@
+"""What a decision is made from, and what it consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.views import Child, Pod, Raw
+from kubeseg_types.status import TrainingJobStatus
+from kubeseg_types.trainer import Progress
+
+
+class Ask(StrEnum):
+    """What has to be read live before a decision can be made: the store may be stale."""
+
+    #: Is the running attempt's Job really not there?
+    CHILD = "Child"
+    #: Which pods of the running attempt are there?
+    PODS = "Pods"
+    #: Events on the running attempt's Job, or on its pod.
+    CHILD_EVENTS = "ChildEvents"
+    POD_EVENTS = "PodEvents"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is known of the children of one TrainingJob, all of them its own."""
+
+    children: tuple[Child, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    progress: Progress | None = None
+    #: What has been read live in this visit.
+    confirmed: frozenset[Ask] = frozenset()
+    events: tuple[Raw, ...] = ()
+    #: Why the Job that was reserved can't be made.
+    refusal: Obstacle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator was started with."""
+
+    image: str
+    backoff_seconds: float = 10.0
+    longest_backoff_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class CreateChild:
+    """Make the reserved attempt's Job."""
+
+    manifest: Raw
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteChild:
+    """Delete this very Job, in the foreground: its pods get SIGTERM first."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PatchConfig:
+    """Bring a changed configuration to a live pod."""
+
+    pod: str
+    uid: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete the TrainingJob itself, in this very version: its time to live is over."""
+
+    uid: str
+    version: str
+
+
+Action = CreateChild | DeleteChild | PatchConfig | DeleteJob
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Actions first, then the status, then another visit after so many seconds.
+
+    With `ask` set nothing else counts: read that live, and decide again.
+    """
+
+    status: TrainingJobStatus
+    actions: tuple[Action, ...] = ()
+    requeue_after: float | None = None
+    ask: Ask | None = field(default=None)

@@ -1,0 +1,125 @@
+"""`decide`: one visit to a TrainingJob."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from kubeseg_operator.clock import add, parse
+from kubeseg_operator.conditions import is_true
+from kubeseg_operator.decide.attempt import follow
+from kubeseg_operator.decide.draft import Draft
+from kubeseg_operator.decide.ends import fail, next_attempt
+from kubeseg_operator.decide.model import Decision, DeleteChild, DeleteJob, Observed, Settings
+from kubeseg_operator.views import JobView
+from kubeseg_types.refusals import refusals
+from kubeseg_types.spec import TrainingJobSpec
+from kubeseg_types.status import ConditionType, Phase, TrainingJobStatus
+
+
+def decide(job: JobView, seen: Observed, now: datetime, settings: Settings) -> Decision:
+    """What is to be done for `job`. Raises ValueError where its status can't be read."""
+    before = TrainingJobStatus.model_validate(job.status)
+    if job.deleting:
+        # The garbage collector does the rest: every child has an owner reference.
+        return Decision(before)
+    spec = read_spec(job)
+    if is_finished(before) and not _reopens(before, spec):
+        return _rest(job, before, seen, now, spec)
+    if isinstance(spec, list):
+        return _refuse(job, before, seen, now, spec)
+    draft = Draft(job, spec, seen, now, settings, before, before)
+    if is_finished(before):
+        draft.update(
+            completion_time=None, finished=None, retry=None, start_time=None, phase=Phase.PENDING
+        )
+    if not spec.suspend and _deadline_passed(draft):
+        return fail(
+            draft,
+            "DeadlineExceeded",
+            f"ran for longer than activeDeadlineSeconds: {spec.active_deadline_seconds} s since "
+            f"{draft.status.start_time}",
+        )
+    attempt = draft.active
+    return next_attempt(draft) if attempt is None else follow(draft, attempt)
+
+
+def read_spec(job: JobView) -> TrainingJobSpec | list[str]:
+    """The spec, or sentences on why it can't be followed."""
+    try:
+        spec = TrainingJobSpec.model_validate(job.spec)
+    except ValidationError as error:
+        return [
+            f"spec.{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        ]
+    return refusals(spec) or spec
+
+
+def is_finished(status: TrainingJobStatus) -> bool:
+    """Terminal means terminal."""
+    return is_true(status, ConditionType.COMPLETE) or is_true(status, ConditionType.FAILED)
+
+
+def _reopens(status: TrainingJobStatus, spec: TrainingJobSpec | list[str]) -> bool:
+    """More epochs than were in force at the finish: the one thing that reopens a job."""
+    if isinstance(spec, list) or spec.stop or spec.suspend or status.finished is None:
+        return False
+    done = status.progress.epoch if status.progress else 0
+    return is_true(status, ConditionType.COMPLETE) and spec.training.epochs > max(
+        status.finished.epochs, done
+    )
+
+
+def _deadline_passed(draft: Draft) -> bool:
+    limit = draft.spec.active_deadline_seconds
+    if limit is None or draft.status.start_time is None:
+        return False
+    return not draft.again_at(draft.status.start_time, limit)
+
+
+def _strays(seen: Observed) -> list[DeleteChild]:
+    return [
+        DeleteChild(child.name, child.uid)
+        for child in seen.children
+        if child.finished is None and not child.deleting
+    ]
+
+
+def _rest(
+    job: JobView,
+    status: TrainingJobStatus,
+    seen: Observed,
+    now: datetime,
+    spec: TrainingJobSpec | list[str],
+) -> Decision:
+    """A finished job makes no children; only its time to live is left to watch."""
+    if status.observed_generation != job.generation:
+        conditions = [
+            c.model_copy(update={"observed_generation": job.generation}) for c in status.conditions
+        ]
+        status = status.model_copy(
+            update={"observed_generation": job.generation, "conditions": conditions}
+        )
+    actions: list[DeleteChild | DeleteJob] = [*_strays(seen)]
+    ttl = None if isinstance(spec, list) else spec.ttl_seconds_after_finished
+    ended = parse(status.completion_time)
+    if ttl is None or ended is None:
+        return Decision(status, tuple(actions))
+    left = (add(ended, ttl) - now).total_seconds()
+    if left > 0:
+        return Decision(status, tuple(actions), requeue_after=left)
+    return Decision(status, (*actions, DeleteJob(job.uid, job.version)))
+
+
+def _refuse(
+    job: JobView, before: TrainingJobStatus, seen: Observed, now: datetime, sentences: list[str]
+) -> Decision:
+    """A spec that passed the API server, but that this version can't follow."""
+    draft = Draft(job, _NO_SPEC, seen, now, Settings(image=""), before, before)
+    message = f"{'; '.join(sentences[:5])}. Correct it in a new TrainingJob."
+    return fail(draft, "InvalidSpec", message)
+
+
+_NO_SPEC = TrainingJobSpec.model_validate({"dataset": {"name": "none"}, "training": {"epochs": 1}})

@@ -1,0 +1,48 @@
+"""What kopf calls: each handler takes an object in, and does nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+
+from kubeseg_operator.connection import Connection
+from kubeseg_operator.watched import KINDS, Intake, Kind
+
+
+def registry(intake: Intake, connection: Connection) -> kopf.OperatorRegistry:
+    """Handlers for everything that is watched; the log-in is the client's own."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers)
+    def login(**_: Any) -> kopf.ConnectionInfo:
+        return connection.for_kopf()
+
+    for kind in KINDS:
+        _watch(handlers, intake, kind)
+    return handlers
+
+
+def _watch(handlers: kopf.OperatorRegistry, intake: Intake, kind: Kind) -> None:
+    @kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=kind.plural)
+    async def event(event: Any, **_: Any) -> None:
+        intake.take(kind, event["object"], deleted=event["type"] == "DELETED")
+
+
+def settings() -> kopf.OperatorSettings:
+    """Kopf watches, and leaves no trace: no events, no annotations, no finalizers, no peering."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.peering.standalone = True
+    # No CRDs or namespaces are listed or watched: what is needed is there before kopf starts.
+    chosen.scanning.disabled = True
+    # Bookmarks come every minute; a stream that brings neither them nor events is dead.
+    chosen.watching.inactivity_timeout = 90
+    chosen.watching.connect_timeout = 10
+    chosen.queueing.idle_timeout = 1
+    chosen.queueing.exit_timeout = 1
+    chosen.process.ultimate_exiting_timeout = 20
+    for kind in KINDS:
+        if kind.selector:
+            chosen.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.selector
+    return chosen

@@ -1,0 +1,83 @@
+"""Observing: what the store knows of a TrainingJob's children; live reads where that matters."""
+
+from __future__ import annotations
+
+from kubeseg_operator.apply import children_path, pods_path
+from kubeseg_operator.client import ApiError, Client
+from kubeseg_operator.decide import Ask, Observed
+from kubeseg_operator.store import Store
+from kubeseg_operator.views import Child, JobView, Key, Pod, Raw, child_view, owner_uid, pod_view
+from kubeseg_types.names import LABEL_JOB
+from kubeseg_types.trainer import Progress
+
+_MAX_EVENTS = "50"
+
+
+def observed(store: Store, job: JobView, report: Progress | None) -> Observed:
+    """What the store knows of the children of this very TrainingJob."""
+    children = tuple(child for child in store.children(job.key) if child.owner == job.uid)
+    return Observed(children=children, pods=store.pods(job.key), progress=report)
+
+
+class LiveReader:
+    """Answers a decision's question by reading the API server."""
+
+    def __init__(self, client: Client, store: Store) -> None:
+        self._client, self._store = client, store
+
+    async def answer(self, question: Ask, job: JobView) -> tuple[Raw, ...]:
+        """Bring the store up to date on what is asked; events are returned."""
+        match question:
+            case Ask.CHILD:
+                await self._child(job)
+            case Ask.PODS:
+                await self._pods(job.key)
+            case Ask.CHILD_EVENTS:
+                return await self._events(job, [c.uid for c in self._own(job) if not c.finished])
+            case Ask.POD_EVENTS:
+                return await self._events(
+                    job, [p.uid for p in self._store.pods(job.key) if not p.ended]
+                )
+        return ()
+
+    def _own(self, job: JobView) -> list[Child]:
+        return [child for child in self._store.children(job.key) if child.owner == job.uid]
+
+    async def _child(self, job: JobView) -> None:
+        attempts = job.status.get("attempts") or []
+        if not attempts:
+            return
+        name = attempts[-1].get("jobName", "")
+        try:
+            raw = await self._client.get(children_path(job.key.namespace, name))
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            for child in self._store.children(job.key):
+                if child.name == name:
+                    self._store.drop_child(job.key, name, child.uid)
+            return
+        if owner_uid(raw) == job.uid:
+            self._store.put_child(job.key, child_view(raw))
+
+    async def _pods(self, key: Key) -> None:
+        selector = f"{LABEL_JOB}={key.name}"
+        found: dict[str, Pod] = {}
+        async for raw in self._client.list(pods_path(key.namespace), selector=selector):
+            pod = pod_view(raw)
+            found[pod.uid] = pod
+            self._store.put_pod(key, pod)
+        for pod in self._store.pods(key):
+            if pod.uid not in found and not pod.gone:
+                self._store.drop_pod(key, pod)
+
+    async def _events(self, job: JobView, uids: list[str]) -> tuple[Raw, ...]:
+        events: list[Raw] = []
+        for uid in uids[-2:]:
+            answer = await self._client.get(
+                f"/api/v1/namespaces/{job.key.namespace}/events",
+                fieldSelector=f"involvedObject.uid={uid}",
+                limit=_MAX_EVENTS,
+            )
+            events += answer.get("items") or []
+        return tuple(events)

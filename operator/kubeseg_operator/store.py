@@ -1,0 +1,142 @@
+"""The trimmed local store: what the watches last told, by TrainingJob.
+
+It may be stale, and nothing relies on its being fresh: writes carry preconditions, and absence is
+confirmed by a live read before anything is concluded from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from kubeseg_operator.views import Child, JobView, Key, Pod, version_number
+
+
+@dataclass(slots=True)
+class _Family:
+    """The children of one TrainingJob's name, and their pods."""
+
+    children: dict[str, Child] = field(default_factory=dict)
+    pods: dict[str, Pod] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.children or self.pods)
+
+
+def _older(new: str, known: str) -> bool:
+    """True where version `new` is certainly older than `known`, or the same."""
+    return 0 <= version_number(new) <= version_number(known)
+
+
+class Store:
+    """TrainingJobs, their Jobs and Pods. Every change returns whether it told anything new."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[Key, JobView] = {}
+        self._families: dict[Key, _Family] = {}
+
+    def __iter__(self) -> Iterator[JobView]:
+        return iter(list(self._jobs.values()))
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def job(self, key: Key) -> JobView | None:
+        """The TrainingJob `key`."""
+        return self._jobs.get(key)
+
+    def keys(self) -> set[Key]:
+        """All keys of which anything is known."""
+        return set(self._jobs) | set(self._families)
+
+    def children(self, key: Key) -> tuple[Child, ...]:
+        """All Jobs that name `key`, whoever owns them."""
+        family = self._families.get(key)
+        return tuple(family.children.values()) if family else ()
+
+    def pods(self, key: Key) -> tuple[Pod, ...]:
+        """All Pods that name `key`; those that are gone too, until they are forgotten."""
+        family = self._families.get(key)
+        return tuple(family.pods.values()) if family else ()
+
+    def put_job(self, job: JobView) -> bool:
+        """Keep `job` unless a newer version is known."""
+        known = self._jobs.get(job.key)
+        if known and known.uid == job.uid and _older(job.version, known.version):
+            return False
+        if known and known.uid != job.uid and known.created > job.created:
+            return False
+        self._jobs[job.key] = job
+        return True
+
+    def drop_job(self, key: Key, uid: str) -> bool:
+        """The TrainingJob with this UID is gone."""
+        known = self._jobs.get(key)
+        if known is None or known.uid != uid:
+            return False
+        del self._jobs[key]
+        family = self._families.get(key)
+        if family:
+            family.pods = {name: pod for name, pod in family.pods.items() if not pod.gone}
+            self._tidy(key)
+        return True
+
+    def put_child(self, key: Key, child: Child) -> bool:
+        """Keep `child` unless a newer version is known."""
+        family = self._families.setdefault(key, _Family())
+        known = family.children.get(child.name)
+        if known and known.uid == child.uid and _older(child.version, known.version):
+            return False
+        if known and known.uid != child.uid and known.created > child.created:
+            return False
+        family.children[child.name] = child
+        return True
+
+    def drop_child(self, key: Key, name: str, uid: str) -> bool:
+        """The Job with this UID is gone."""
+        family = self._families.get(key)
+        known = family.children.get(name) if family else None
+        if family is None or known is None or known.uid != uid:
+            return False
+        del family.children[name]
+        self._tidy(key)
+        return True
+
+    def put_pod(self, key: Key, pod: Pod) -> bool:
+        """Keep `pod` unless a newer version, or its end, is known."""
+        family = self._families.setdefault(key, _Family())
+        known = family.pods.get(pod.name)
+        if known and known.uid == pod.uid and (known.gone or _older(pod.version, known.version)):
+            return False
+        family.pods[pod.name] = pod
+        return True
+
+    def drop_pod(self, key: Key, pod: Pod) -> bool:
+        """`pod` is gone; what was last seen of it tells how it ended, and is kept for that."""
+        family = self._families.get(key)
+        if key not in self._jobs:
+            if family is None or family.pods.pop(pod.name, None) is None:
+                return False
+            self._tidy(key)
+            return True
+        family = self._families.setdefault(key, _Family())
+        known = family.pods.get(pod.name)
+        if known and (known.uid != pod.uid or known.gone):
+            return False
+        family.pods[pod.name] = replace(pod, gone=True)
+        return True
+
+    def forget_gone(self, key: Key, below_attempt: int) -> None:
+        """Forget pods that are gone, of attempts before `below_attempt`."""
+        family = self._families.get(key)
+        if family:
+            family.pods = {
+                name: pod
+                for name, pod in family.pods.items()
+                if not (pod.gone and pod.attempt < below_attempt)
+            }
+            self._tidy(key)
+
+    def _tidy(self, key: Key) -> None:
+        if not self._families.get(key):
+            self._families.pop(key, None)

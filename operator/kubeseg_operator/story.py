@@ -1,0 +1,118 @@
+"""Events: what changed from one status to the next, as a short history for people. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from kubeseg_operator.clock import human, parse, stamp
+from kubeseg_operator.conditions import condition, is_true
+from kubeseg_operator.outcome import clip
+from kubeseg_operator.views import JobView, Raw
+from kubeseg_types.exit_codes import Outcome
+from kubeseg_types.names import API_VERSION, KIND, MANAGED_BY
+from kubeseg_types.status import Attempt, ConditionType, TrainingJobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One event; `kind` is Normal or Warning."""
+
+    kind: str
+    reason: str
+    message: str
+
+
+def happenings(old: TrainingJobStatus, new: TrainingJobStatus, now: datetime) -> list[Happening]:
+    """What is worth telling about the step from `old` to `new`, in order."""
+    told: list[Happening] = []
+    before = {attempt.number: attempt for attempt in old.attempts}
+    for attempt in new.attempts:
+        was = before.get(attempt.number)
+        if attempt.start_time and not (was and was.start_time):
+            told.append(Happening("Normal", "AttemptStarted", _started(new, attempt)))
+        if attempt.end_time and (was is None or not was.end_time):
+            told += _ended(new, attempt, now)
+    for kind, tell in _ON_TRUE.items():
+        found, was_condition = condition(new, kind), condition(old, kind)
+        if found is None or found.status != "True":
+            continue
+        fresh = was_condition is None or was_condition.status != "True"
+        if fresh or (kind is ConditionType.BLOCKED and was_condition.reason != found.reason):  # type: ignore[union-attr]
+            told.append(Happening(tell[0], tell[1], found.message))
+    if is_true(old, ConditionType.SUSPENDED) and not is_true(new, ConditionType.SUSPENDED):
+        told.append(Happening("Normal", "Resumed", "spec.suspend is false again"))
+    if is_true(old, ConditionType.COMPLETE) and not is_true(new, ConditionType.COMPLETE):
+        told.append(Happening("Normal", "Reopened", "spec.training.epochs was raised: training on"))
+    return told
+
+
+_ON_TRUE = {
+    ConditionType.BLOCKED: ("Warning", "Blocked"),
+    ConditionType.SUSPENDED: ("Normal", "Suspended"),
+    ConditionType.COMPLETE: ("Normal", "Succeeded"),
+    ConditionType.FAILED: ("Warning", "Failed"),
+}
+
+
+def _started(status: TrainingJobStatus, attempt: Attempt) -> str:
+    running = condition(status, ConditionType.RUNNING)
+    if running and running.status == "True":
+        return running.message.replace(" runs", "", 1)
+    return f"attempt {attempt.number}"
+
+
+def _where(attempt: Attempt) -> str:
+    return f"attempt {attempt.number}" + (f" on node {attempt.node}" if attempt.node else "")
+
+
+def _saved(status: TrainingJobStatus, now: datetime) -> str:
+    pointer = status.progress.checkpoint if status.progress else None
+    if pointer is None:
+        return "no checkpoint yet"
+    made = parse(pointer.time)
+    age = f", {human((now - made).total_seconds())} old" if made else ""
+    return f"newest checkpoint: epoch {pointer.epoch}{age}"
+
+
+def _ended(status: TrainingJobStatus, attempt: Attempt, now: datetime) -> list[Happening]:
+    if attempt.outcome == Outcome.INTERRUPTED:
+        why = f"{attempt.reason}: {attempt.message}" if attempt.message else attempt.reason
+        words = f"{_where(attempt)} interrupted at epoch {attempt.epoch or 0} ({why}); "
+        return [Happening("Normal", "Interrupted", words + _saved(status, now))]
+    failed = attempt.outcome in {Outcome.FAILED, Outcome.OUT_OF_MEMORY}
+    if failed and not is_true(status, ConditionType.FAILED):
+        not_before = parse(status.retry.not_before) if status.retry else None
+        wait = human((not_before - now).total_seconds()) if not_before else "0s"
+        words = f"{_where(attempt)} failed ({attempt.reason}): {attempt.message or 'no message'}"
+        return [Happening("Warning", "Retrying", f"{words}; going on in {wait}")]
+    return []
+
+
+def event_manifest(job: JobView, happening: Happening, now: datetime) -> Raw:
+    """A core/v1 Event. Its name follows from what it tells, so that telling it twice is refused."""
+    version = f"{job.uid}/{job.version}/{happening.reason}/{happening.message}"
+    digest = hashlib.sha256(version.encode()).hexdigest()[:16]
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{job.key.name}.{digest}", "namespace": job.key.namespace},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": job.key.name,
+            "namespace": job.key.namespace,
+            "uid": job.uid,
+            "resourceVersion": job.version,
+        },
+        "type": happening.kind,
+        "reason": happening.reason,
+        "message": clip(happening.message, 1000),
+        "source": {"component": MANAGED_BY},
+        "reportingComponent": MANAGED_BY,
+        "reportingInstance": MANAGED_BY,
+        "firstTimestamp": stamp(now),
+        "lastTimestamp": stamp(now),
+        "count": 1,
+    }

@@ -1,0 +1,222 @@
+"""What the operator keeps of TrainingJobs, Jobs and Pods: trimmed, typed, hashable parts.
+
+Objects of the API are read leniently here: anything may be missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kubeseg_types.names import (
+    ANNOTATION_CONFIG,
+    GROUP,
+    KIND,
+    LABEL_ATTEMPT,
+    LABEL_JOB,
+    TRAINER_CONTAINER,
+)
+
+Raw = dict[str, Any]
+
+
+class Key(NamedTuple):
+    """Namespace and name of a TrainingJob."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A TrainingJob; `spec` and `status` as the API server has them."""
+
+    key: Key
+    uid: str
+    version: str
+    generation: int
+    created: str
+    deleting: bool
+    annotations: dict[str, str]
+    spec: Raw
+    status: Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child Job. `owner` is the UID of the TrainingJob that controls it, if one does."""
+
+    name: str
+    uid: str
+    version: str
+    created: str
+    owner: str | None
+    attempt: int
+    deleting: bool
+    #: "Complete" or "Failed" once all its pods have ended.
+    finished: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A trainer's pod. `gone`: it was deleted, and this is the last that was seen of it."""
+
+    name: str
+    uid: str
+    version: str
+    created: str
+    child: str | None
+    attempt: int
+    node: str | None
+    ip: str | None
+    phase: str
+    reason: str
+    message: str
+    deleting: bool
+    gone: bool
+    #: Reason of its DisruptionTarget condition.
+    disruption: str | None
+    #: Message of the scheduler where it found no node.
+    unschedulable: str | None
+    scheduled_at: str | None
+    waiting: str | None
+    waiting_message: str
+    started_at: str | None
+    running: bool
+    exit_code: int | None
+    end_reason: str
+    end_message: str
+    ended_at: str | None
+    config_hash: str
+
+    @property
+    def ended(self) -> bool:
+        """No process of it runs any more."""
+        return self.gone or self.phase in {"Succeeded", "Failed"}
+
+
+def config_hash(text: str) -> str:
+    """What is compared in place of a configuration's text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def version_number(version: str) -> int:
+    """A resourceVersion as a number; those of one resource are ordered. -1 where it is none."""
+    return int(version) if version.isdecimal() else -1
+
+
+def _meta(raw: Raw) -> Raw:
+    return raw.get("metadata") or {}
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() and len(text) < 10 else 0
+
+
+def job_view(raw: Raw) -> JobView:
+    """A TrainingJob of the API."""
+    meta = _meta(raw)
+    return JobView(
+        key=Key(meta.get("namespace", ""), meta.get("name", "")),
+        uid=meta.get("uid", ""),
+        version=meta.get("resourceVersion", ""),
+        generation=meta.get("generation", 0),
+        created=meta.get("creationTimestamp", ""),
+        deleting="deletionTimestamp" in meta,
+        annotations={
+            name: value
+            for name, value in (meta.get("annotations") or {}).items()
+            if name.startswith(f"{GROUP}/")
+        },
+        spec=raw.get("spec") or {},
+        status=raw.get("status") or {},
+    )
+
+
+def owner_uid(raw: Raw, kind: str = KIND) -> str | None:
+    """UID of the `kind` that controls this object."""
+    for reference in _meta(raw).get("ownerReferences") or []:
+        group = reference.get("apiVersion", "").partition("/")[0]
+        ours = reference.get("kind") == kind and (kind != KIND or group == GROUP)
+        if ours and reference.get("controller"):
+            return str(reference.get("uid"))
+    return None
+
+
+def key_of_labelled(raw: Raw) -> Key | None:
+    """The TrainingJob that a Job or Pod names in its label."""
+    meta = _meta(raw)
+    name = (meta.get("labels") or {}).get(LABEL_JOB)
+    return Key(meta.get("namespace", ""), name) if name else None
+
+
+def child_view(raw: Raw) -> Child:
+    """A Job of the API."""
+    meta = _meta(raw)
+    finished, message = None, ""
+    for condition in (raw.get("status") or {}).get("conditions") or []:
+        if condition.get("type") in {"Complete", "Failed"} and condition.get("status") == "True":
+            finished = condition["type"]
+            message = f"{condition.get('reason', '')}: {condition.get('message', '')}"
+    return Child(
+        name=meta.get("name", ""),
+        uid=meta.get("uid", ""),
+        version=meta.get("resourceVersion", ""),
+        created=meta.get("creationTimestamp", ""),
+        owner=owner_uid(raw),
+        attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
+        deleting="deletionTimestamp" in meta,
+        finished=finished,
+        message=message,
+    )
+
+
+def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
+    """A Pod of the API."""
+    meta, status = _meta(raw), raw.get("status") or {}
+    conditions = {c.get("type"): c for c in status.get("conditions") or []}
+    scheduled = conditions.get("PodScheduled") or {}
+    disruption = conditions.get("DisruptionTarget") or {}
+    container: Raw = {}
+    for entry in status.get("containerStatuses") or []:
+        if entry.get("name") == TRAINER_CONTAINER:
+            container = entry
+    state = container.get("state") or {}
+    waiting, running = state.get("waiting") or {}, state.get("running")
+    ended = state.get("terminated") or {}
+    return Pod(
+        name=meta.get("name", ""),
+        uid=meta.get("uid", ""),
+        version=meta.get("resourceVersion", ""),
+        created=meta.get("creationTimestamp", ""),
+        child=owner_uid(raw, "Job"),
+        attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
+        node=(raw.get("spec") or {}).get("nodeName"),
+        ip=status.get("podIP"),
+        phase=status.get("phase", "Pending"),
+        reason=status.get("reason", ""),
+        message=status.get("message", ""),
+        deleting="deletionTimestamp" in meta,
+        gone=gone,
+        disruption=disruption.get("reason") if disruption.get("status") == "True" else None,
+        unschedulable=(
+            scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None
+        ),
+        scheduled_at=(
+            scheduled.get("lastTransitionTime") if scheduled.get("status") == "True" else None
+        ),
+        waiting=waiting.get("reason") if waiting else None,
+        waiting_message=waiting.get("message", ""),
+        started_at=(running or ended or {}).get("startedAt"),
+        running=running is not None,
+        exit_code=ended.get("exitCode"),
+        end_reason=ended.get("reason", ""),
+        end_message=ended.get("message", ""),
+        ended_at=ended.get("finishedAt"),
+        config_hash=config_hash((meta.get("annotations") or {}).get(ANNOTATION_CONFIG, "")),
+    )

@@ -1,0 +1,75 @@
+"""The workers: they take keys from the queue, and visit each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from kubeseg_operator.client import ApiError, ApiUnreachableError
+from kubeseg_operator.metrics import OperatorMetrics
+from kubeseg_operator.reconcile import Reconciler
+from kubeseg_operator.views import Key
+from kubeseg_operator.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+#: Visits at a time: they wait for the API server most of the time.
+WORKERS = 32
+#: Seconds that a key may wait, with no visit ending, before the operator counts as stuck.
+PATIENCE = 120.0
+
+
+class Workers:
+    """Visits keys until they are cancelled; a failed visit is repeated after a back-off."""
+
+    def __init__(
+        self, queue: WorkQueue[Key], reconciler: Reconciler, metrics: OperatorMetrics
+    ) -> None:
+        self._queue, self._reconciler, self._metrics = queue, reconciler, metrics
+        self._ended_at = time.monotonic()
+
+    def ill(self) -> str | None:
+        """A sentence where keys wait and no visit has ended for long."""
+        waited = self._queue.oldest_wait()
+        stood = time.monotonic() - self._ended_at
+        if waited > PATIENCE and stood > PATIENCE:
+            return f"reconciles have stood still: a key waits for {waited:.0f} s"
+        return None
+
+    async def run(self) -> None:
+        """Work for ever."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            begun = time.perf_counter()
+            try:
+                await self._visit(key)
+            finally:
+                self._queue.done(key)
+                self._ended_at = time.monotonic()
+                self._metrics.seconds.observe(time.perf_counter() - begun)
+
+    async def _visit(self, key: Key) -> None:
+        try:
+            requeue = await self._reconciler.visit(key)
+        except (ApiError, ApiUnreachableError) as error:
+            self._again(key, str(error))
+        except Exception:
+            # One job's surprise must not stop the others; it is counted, logged and tried again.
+            log.exception("%s: the visit failed unexpectedly", key)
+            self._again(key, "an unexpected error")
+        else:
+            self._queue.succeed(key)
+            self._metrics.reconciles.labels("ok").inc()
+            if requeue is not None:
+                self._queue.add(key, max(requeue, 0.05))
+
+    def _again(self, key: Key, why: str) -> None:
+        delay = self._queue.fail(key)
+        self._metrics.reconciles.labels("error").inc()
+        log.warning("%s: again in %.1f s: %s", key, delay, why)
