@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -10,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER_MODE = 0o775
-FILE_MODE = 0o664
 
 
 def safe_parts(relative: str) -> list[str] | None:
@@ -24,16 +24,20 @@ def safe_parts(relative: str) -> list[str] | None:
 def file_below(root: Path, relative: str, folder: str) -> Path | None:
     """The regular file `root/relative`, if it really lies below `root/folder`, else None.
 
-    Symbolic links are followed and must not lead out of `folder`.
+    Symbolic links are followed and must not lead out of `folder`, nor may it be one itself.
     """
     parts = safe_parts(relative)
     if parts is None or not relative.startswith(folder.rstrip("/") + "/"):
         return None
-    base = (root / folder).resolve()
+    base = root.resolve() / folder
     try:
         found = (root / relative).resolve(strict=True)
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # the last: links in a circle
         return None
+    except OSError as error:
+        if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
+            return None
+        raise
     return found if found.is_relative_to(base) and found.is_file() else None
 
 

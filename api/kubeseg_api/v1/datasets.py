@@ -46,7 +46,9 @@ def _datasets(request: Request) -> Datasets:
     return datasets
 
 
-@router.get("", summary="All data sets", responses=problems())
+@router.get(
+    "", summary="All data sets", response_description="Sorted by name.", responses=problems()
+)
 async def list_datasets(request: Request, caller: CallerDep) -> DatasetList:
     """All data sets of the workspace, with counts."""
     found = await _datasets(request).list_all(caller)
@@ -103,13 +105,23 @@ async def upload_owned_dataset(
     return await _upload(request, response, caller, f"{owner}/{name}", replace=replace)
 
 
-@router.get("/{name}", summary="One data set", responses=problems(404))
+@router.get(
+    "/{name}",
+    summary="One data set",
+    response_description="The data set.",
+    responses=problems(404),
+)
 async def show_dataset(request: Request, caller: CallerDep, name: Name) -> DatasetInfo:
     """One data set, with counts."""
     return DatasetInfo.of(await _datasets(request).get(caller, name))
 
 
-@router.get("/{owner}/{name}", summary="One data set of an owner", responses=problems(404))
+@router.get(
+    "/{owner}/{name}",
+    summary="One data set of an owner",
+    response_description="The data set.",
+    responses=problems(404),
+)
 async def show_owned_dataset(
     request: Request, caller: CallerDep, owner: Owner, name: Name
 ) -> DatasetInfo:
@@ -118,7 +130,11 @@ async def show_owned_dataset(
 
 
 @router.delete(
-    "/{name}", summary="Remove a data set", status_code=204, responses=problems(404, 409)
+    "/{name}",
+    summary="Remove a data set",
+    status_code=204,
+    response_description="It is gone.",
+    responses=problems(404, 409),
 )
 async def remove_dataset(request: Request, caller: CallerDep, name: Name) -> None:
     """Removes a data set, if no unfinished job reads it."""
@@ -129,6 +145,7 @@ async def remove_dataset(request: Request, caller: CallerDep, name: Name) -> Non
     "/{owner}/{name}",
     summary="Remove a data set of an owner",
     status_code=204,
+    response_description="It is gone.",
     responses=problems(404, 409),
 )
 async def remove_owned_dataset(

@@ -13,7 +13,12 @@ from kubeseg_api.v1.schemas import JobList, problems
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-@router.get("", summary="All TrainingJobs", responses=problems())
+@router.get(
+    "",
+    summary="All TrainingJobs",
+    response_description="TrainingJobs with spec and status.",
+    responses=problems(),
+)
 async def list_jobs(caller: CallerDep) -> JobList:
     """All TrainingJobs of the namespace, with spec and status."""
     return JobList(items=await caller.jobs())
