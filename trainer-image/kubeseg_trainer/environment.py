@@ -36,6 +36,9 @@ def prepare_environment() -> None:
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    # Threads that wait must not spin: on cores shared with others, or under a CPU quota, they
+    # spin away the time that the thread they wait for needs (a step took up to 9 times as long).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.umask(0o002)
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubeseg_trainer.config import LOCAL_UID, ConfigSource, read_config
+from kubeseg_trainer.ending import Ending, leave
 from kubeseg_trainer.engine.board import Board
 from kubeseg_trainer.engine.report import Reporter
 from kubeseg_trainer.engine.server import Server
 from kubeseg_trainer.engine.signals import StopRequest
 from kubeseg_trainer.engine.watchdog import Watchdog
-from kubeseg_trainer.ending import Ending, leave
 from kubeseg_trainer.errors import SupersededError, ending_of
 from kubeseg_trainer.files import now
-from kubeseg_trainer.run_directory import RunDirectory, open_run
+from kubeseg_trainer.run_directory import open_run
 from kubeseg_types.base import duration_seconds
 from kubeseg_types.exit_codes import ExitCode
 from kubeseg_types.trainer import RunRecord, TrainerConfig, WeightsFile
@@ -258,7 +258,7 @@ def train(options: TrainOptions) -> int:
     try:
         session = Session(options, stop)
         ending = Ending(ExitCode.SUCCESS, session.train())
-    except BaseException as error:  # noqa: BLE001 - every end has to become an exit code
+    except BaseException as error:
         code, text = ending_of(error)
         if session is not None and isinstance(error, OSError) and session.run.newer():
             # A newer start tidies up after us: what we then trip over is no failure.

@@ -12,26 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kubeseg_trainer.config import ConfigSource, defining
+from kubeseg_trainer.config import ConfigSource
 from kubeseg_trainer.engine.board import Board
-from kubeseg_trainer.engine.checkpoint import Checkpoint
 from kubeseg_trainer.engine.decisions import best_of, reason_to_end
 from kubeseg_trainer.engine.hardware import memory_in_use
 from kubeseg_trainer.engine.loading import Loader, epoch_order, plan_steps, steps_per_epoch
-from kubeseg_trainer.engine.optimizer import load_optimizer_state, make_optimizer
+from kubeseg_trainer.engine.optimizer import make_optimizer
 from kubeseg_trainer.engine.report import Reporter, epoch_line
+from kubeseg_trainer.engine.resume import identity_of, restore
 from kubeseg_trainer.engine.schedule import learning_rate
 from kubeseg_trainer.engine.signals import StopRequest
 from kubeseg_trainer.engine.state import State
 from kubeseg_trainer.engine.store import Store, newest_checkpoint
 from kubeseg_trainer.engine.task import Batch, SampleKey, Sums, Task
 from kubeseg_trainer.engine.watchdog import Watchdog
-from kubeseg_trainer.errors import (
-    ConfigurationError,
-    InterruptionError,
-    NonFiniteLossError,
-    SupersededError,
-)
+from kubeseg_trainer.errors import InterruptionError, NonFiniteLossError, SupersededError
 from kubeseg_trainer.files import now
 from kubeseg_types.status import CheckpointPointer
 from kubeseg_types.trainer import EpochRecord, Part, TrainerConfig
@@ -86,22 +81,15 @@ class Loop:
 
     # -- beginning ---------------------------------------------------------------------------
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "classNames": list(self.task.class_names),
-            "fingerprint": self.task.fingerprint,
-            "defining": defining(self.around.source.config),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        }
-
     def resume(self) -> str:
         """Go on from the newest whole checkpoint of the run; says where that is."""
         found = newest_checkpoint(self.around.store.run.attempts())
         if found is None:
             return "from scratch"
-        self.restore(found)
-        state = self.state
+        self.state = state = restore(
+            found, self.task, self.optimizer, self._config, self.around.device
+        )
+        self.checkpoint = CheckpointPointer(epoch=state.epoch, step=state.step, time=found.time)
         return f"from epoch {state.epoch}, step {state.step} ({found.path.parent.parent.name})"
 
     def show(self) -> None:
@@ -123,44 +111,6 @@ class Loop:
     def reason_to_end(self) -> str | None:
         """Why the training is over where it stands, or None."""
         return reason_to_end(self._config, self.state.history)
-
-    def restore(self, found: Checkpoint) -> None:
-        """Go on from `found`; ConfigurationError where it belongs to another training."""
-        stored, identity = found.state, self._identity()
-        mine, theirs = identity["defining"], stored["defining"]
-        changed = sorted(key for key in mine if mine[key] != theirs.get(key))
-        if changed:
-            raise ConfigurationError(
-                f"{', '.join(f'spec.{key}' for key in changed)}: must stay as in the run that is "
-                f"there ({found.path}): give this training another name, or remove that run"
-            )
-        if stored["classNames"] != identity["classNames"]:
-            raise ConfigurationError(
-                f"the data set now has {len(identity['classNames'])} classes, the run began with "
-                f"{len(stored['classNames'])}: name the classes in spec.dataset.classes, or give "
-                f"this training another name"
-            )
-        if stored["fingerprint"] != identity["fingerprint"]:
-            log.warning("the data set's files have changed since the checkpoint was written")
-        groups: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "sums": {}}
-        for name, value in found.tensors.items():
-            group, _, rest = name.partition("/")
-            groups[group][rest] = value
-        self.task.network.load_state_dict(groups["network"])
-        load_optimizer_state(self.task.network, self.optimizer, groups["optimizer"])
-        history = [EpochRecord.model_validate(entry) for entry in stored["history"]]
-        sums = {name: value.to(self.around.device) for name, value in groups["sums"].items()}
-        self.state = State(
-            sums=Sums(**sums),
-            step=stored["step"],
-            position=min(stored["position"], len(self.task.train)),
-            seconds=stored["seconds"],
-            history=history,
-            generation=max(stored["generation"], self.state.generation),
-        )
-        self.checkpoint = CheckpointPointer(
-            epoch=self.state.epoch, step=self.state.step, time=found.time
-        )
 
     # -- the whole ---------------------------------------------------------------------------
 
@@ -199,7 +149,7 @@ class Loop:
             self.task.network,
             self.optimizer,
             self.state,
-            identity=self._identity(),
+            identity=identity_of(self.task, self._config),
             policy=self._config.checkpoint,
         )
         self._last_saved = time.monotonic()
@@ -271,7 +221,7 @@ class Loop:
             self._waiting += time.monotonic() - waited
             with self._precision():
                 loss, counts = self.task.step(batch)
-            (loss * (len(part) / count)).backward()
+            torch.autograd.backward(loss * (len(part) / count))
             sums = sums.plus(loss, counts, len(part))
             self._watch_loss(loss, [self.task.train.names[i] for i in part])
             self.around.watchdog.beat()

@@ -140,7 +140,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A client that went away is no news either."""
-        log.debug("a request of %s was broken off", client_address, exc_info=True)
+        log.debug("a request of %s was broken off", client_address)
 
     def start(self) -> None:
         """Serve, in the background."""

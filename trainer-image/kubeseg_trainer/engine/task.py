@@ -18,7 +18,7 @@ class SampleKey(NamedTuple):
     """Which sample, and in which epoch (None: as it is, without augmentation)."""
 
     epoch: int | None
-    index: int
+    sample: int
 
 
 class Samples(Protocol):
@@ -30,7 +30,7 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: SampleKey, /) -> dict[str, Any]:
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
         """Tensors or arrays of one sample; DatasetError where it can't be read."""
 
 
@@ -65,12 +65,25 @@ class Sums(NamedTuple):
 class Task(Protocol):
     """Data, network, loss and metrics of one kind of training."""
 
-    network: nn.Module
-    train: Samples
-    validation: Samples
-    class_names: Sequence[str]
-    #: Changes when the samples do: a checkpoint within an epoch fits its data only.
-    fingerprint: str
+    @property
+    def network(self) -> nn.Module:
+        """The network in training."""
+
+    @property
+    def train(self) -> Samples:
+        """Samples to train on."""
+
+    @property
+    def validation(self) -> Samples:
+        """Samples to validate on."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes, by label."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the samples do: a position within an epoch fits its data only."""
 
     def new_counts(self) -> Tensor:
         """Zero counts, int64, on the device."""

@@ -59,7 +59,10 @@ def summarize(name: str, total: int, problems: Sequence[Problem], report: str | 
     shown = "; ".join(f"{p.file} {p.text}" for p in problems[:_SHOWN])
     rest = len(problems) - _SHOWN
     more = f" (+{rest} more{f' in {report}' if report else ''})" if rest > 0 else ""
-    return f'data set "{name}": {len(problems)} of {total} images with masks can\'t be used: {shown}{more}'
+    return (
+        f'data set "{name}": {len(problems)} of {total} images with masks can\'t be used: '
+        f"{shown}{more}"
+    )
 
 
 def _data_sets(root: Path) -> list[str]:

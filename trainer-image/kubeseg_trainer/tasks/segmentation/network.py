@@ -24,7 +24,7 @@ STEP = 32
 
 
 def build_network(model: Model, classes: int) -> nn.Module:
-    """smp's network with random weights; ConfigurationError where there is no such one."""
+    """Smp's network with random weights; ConfigurationError where there is no such one."""
     known: list[str] = smp.encoders.get_encoder_names()
     if not model.encoder.startswith("tu-") and model.encoder not in known:
         near = difflib.get_close_matches(model.encoder, known, n=3) or known[:6]
@@ -74,7 +74,8 @@ def padded_side(network: nn.Module, side: int, model: Model) -> int:
     probe = copy.deepcopy(network).to("meta").eval()
     first = math.ceil(side / STEP) * STEP
     failure: Exception | None = None
-    for candidate in [*range(first, 257, STEP), first, math.ceil(side / 128) * 128]:
+    candidates: list[int] = [*range(first, 257, STEP), first, math.ceil(side / 128) * 128]
+    for candidate in candidates:
         failure = _runs(probe, candidate)
         if failure is None:
             return candidate

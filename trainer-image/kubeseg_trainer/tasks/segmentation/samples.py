@@ -39,12 +39,12 @@ class ImageSamples:
         return len(self._pairs)
 
     def __getitem__(self, key: SampleKey) -> dict[str, Any]:
-        pair = self._pairs[key.index]
+        pair = self._pairs[key.sample]
         image = read_image(pair.image)
         mask = read_mask(pair.mask, self._ignore_index)
         image, mask = resize(image, mask, self._side)
         if self._augmentation is not None and key.epoch is not None:
-            image, mask = self._augmentation(image, mask, epoch=key.epoch, index=key.index)
+            image, mask = self._augmentation(image, mask, epoch=key.epoch, index=key.sample)
         planes = np.ascontiguousarray(image.transpose(2, 0, 1))
         return {
             "image": torch.from_numpy(planes),

@@ -38,7 +38,7 @@ class SegmentationTask:
         network = build_network(config.model, len(self.class_names))
         self._side = padded_side(network, training.image_size, config.model)
         make_batches_of_one_honest(network)
-        self.network = network.to(device, memory_format=torch.channels_last)
+        self.network = network.to(device).to(memory_format=torch.channels_last)
         self._loss = SegmentationLoss(training.loss)
         self.train = ImageSamples(
             checked.parts.train,
