@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeseg_api.errors import ConflictError
+from kubeseg_api.storage import layout
 from kubeseg_api.storage.files import locked, make_folder, sync_folder
 from kubeseg_api.storage.incoming import Incoming
 from kubeseg_api.storage.layout import IMAGES, MASKS, TRAIN, VALIDATION
@@ -52,18 +53,18 @@ def info(root: Path, name: str) -> Info | None:
     folder = root / workspace.dataset_dir(name)
     if not _is_dataset(folder):
         return None
-    if (folder / IMAGES).is_dir():
-        return Info(name, {"": _count(folder / IMAGES)})
     parts = {
         part.name: _count(part / IMAGES)
         for part in sorted(folder.iterdir())
         if (part / IMAGES).is_dir()
     }
+    if (folder / IMAGES).is_dir() and not {TRAIN, VALIDATION} <= parts.keys():
+        return Info(name, {"": _count(folder / IMAGES)})
     return Info(name, parts)
 
 
 def _count(folder: Path) -> int:
-    return sum(1 for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sum(1 for entry in folder.iterdir() if layout.is_image(entry.name))
 
 
 def names(root: Path) -> list[str]:

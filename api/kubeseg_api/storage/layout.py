@@ -10,6 +10,9 @@ from kubeseg_api.errors import InvalidError
 
 IMAGES, MASKS = "images", "masks"
 TRAIN, VALIDATION = "train", "val"
+#: What the trainer reads; everything else in these folders is left alone.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 SHOWN = 5
 
 
@@ -21,7 +24,7 @@ class LayoutError(InvalidError):
 
 @dataclass
 class Part:
-    """One pair of images/ and masks/: stems of the files in each."""
+    """One pair of images/ and masks/: stems of the images and masks right inside them."""
 
     images: list[str]
     masks: list[str]
@@ -35,12 +38,26 @@ def parts_of(files: list[str]) -> dict[str, Part]:
     for file in files:
         segments = PurePosixPath(file).parts
         for depth in (0, 1):
-            if len(segments) > depth + 1 and segments[depth] in {IMAGES, MASKS}:
-                part = parts.setdefault("/".join(segments[:depth]), Part([], []))
-                stem = PurePosixPath(*segments[depth + 1 :]).with_suffix("").as_posix()
-                (part.images if segments[depth] == IMAGES else part.masks).append(stem)
-                break
+            if len(segments) <= depth + 1 or segments[depth] not in {IMAGES, MASKS}:
+                continue
+            part = parts.setdefault("/".join(segments[:depth]), Part([], []))
+            if len(segments) == depth + 2:
+                _add(part, segments[depth], segments[-1])
+            break
     return parts
+
+
+def _add(part: Part, folder: str, name: str) -> None:
+    path = PurePosixPath(name)
+    if folder == IMAGES and is_image(name):
+        part.images.append(path.stem)
+    if folder == MASKS and path.suffix.lower() in MASK_SUFFIXES:
+        part.masks.append(path.stem)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file in images/ is an image, by its name."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def check(files: list[str]) -> None:
@@ -60,8 +77,9 @@ def check(files: list[str]) -> None:
 def _check_part(prefix: str, part: Part) -> None:
     if not part.images or not part.masks:
         raise LayoutError(
-            f"{prefix}{IMAGES}/ has {len(part.images)} files and {prefix}{MASKS}/ has "
-            f"{len(part.masks)}: each image needs a mask with the same stem"
+            f"{prefix}{IMAGES}/ has {len(part.images)} images and {prefix}{MASKS}/ has "
+            f"{len(part.masks)} masks: each image needs a mask with the same stem. Images end in "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}; masks in {', '.join(sorted(MASK_SUFFIXES))}"
         )
     for folder, stems in ((IMAGES, part.images), (MASKS, part.masks)):
         twice = sorted(stem for stem, count in Counter(stems).items() if count > 1)

@@ -361,12 +361,20 @@ def test_a_replacement_that_was_killed_half_way_is_put_back(root: Path) -> None:
     assert list((root / INCOMING).iterdir()) == []
 
 
+def test_images_and_masks_are_those_of_the_trainer() -> None:
+    from kubeseg_trainer.tasks.segmentation import images
+
+    assert layout.IMAGE_SUFFIXES == images.IMAGE_SUFFIXES
+    assert layout.MASK_SUFFIXES == images.MASK_SUFFIXES
+
+
 @pytest.mark.parametrize(
     ("files", "parts"),
     [
         (["images/a.jpg", "masks/a.png"], {"": (["a"], ["a"])}),
+        (["images/a.JPG", "images/notes.txt", "masks/a.jpg"], {"": (["a"], [])}),
         (["train/images/a.jpg", "val/masks/b.png"], {"train": (["a"], []), "val": ([], ["b"])}),
-        (["images/s/a.b.jpg", "x/y/images/z"], {"": (["s/a.b"], [])}),
+        (["images/a.b.jpg", "images/s/c.jpg", "x/y/images/z.png"], {"": (["a.b"], [])}),
         (["images", "notes.txt"], {}),
     ],
 )
