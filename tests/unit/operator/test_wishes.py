@@ -1,0 +1,370 @@
+"""What users wish: suspend, stop, live edits, deadlines, more epochs; and what trainers report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubeseg_operator.decide import (
+    Ask,
+    Decision,
+    DeleteChild,
+    DeleteJob,
+    Observed,
+    PatchConfig,
+)
+from tests.support.operator_decisions import (
+    NO_NODE,
+    NOTHING,
+    WORDS,
+    ended,
+    following,
+    kinds,
+    look,
+    of,
+    pending,
+    standing,
+)
+from tests.support.operator_objects import (
+    CHILD_UID,
+    POD_UID,
+    UID,
+    at,
+    attempt,
+    child,
+    condition,
+    ended_attempt,
+    ended_pod,
+    job,
+    last_words,
+    progress,
+    record,
+    report,
+    running_attempt,
+    running_pod,
+)
+
+# --- suspend, resume, stop
+
+
+def test_suspend_deletes_the_job_and_waits() -> None:
+    known = job(spec={"suspend": True}, status={"attempts": [running_attempt()]})
+    decision = look(known, Observed(children=(child(),), pods=(running_pod(known),)))
+    assert decision.actions == (DeleteChild("job-1", CHILD_UID),)
+    assert of(decision, "Suspended").reason == "Suspending"
+    leaving = Observed(
+        children=(child(deletionTimestamp=at(0)),),
+        pods=(running_pod(known, deletionTimestamp="x"),),
+    )
+    assert look(known, leaving).actions == ()
+
+
+def test_suspended_once_job_and_pods_are_gone() -> None:
+    known = job(spec={"suspend": True}, status={"attempts": [running_attempt()]})
+    last = ended_pod(75, message=last_words(75, epoch=7, checkpoint={"epoch": 7}), gone=True)
+    seen = Observed(pods=(last,), confirmed=frozenset({Ask.CHILD}))
+    decision = look(known, seen)
+    assert standing(decision) == ("Suspended", "Suspended")
+    assert decision.status.attempts[0].reason == "Suspended"
+    assert decision.status.progress is not None
+    assert decision.status.progress.epoch == 7
+    assert "goes on from epoch 7" in of(decision, "Suspended").message
+    assert decision.status.start_time is None
+
+
+def test_suspended_from_the_first_visit_makes_nothing() -> None:
+    decision = look(job(spec={"suspend": True}))
+    assert standing(decision) == ("Suspended", "Suspended")
+    assert (decision.status.attempts, decision.actions) == ([], ())
+
+
+def test_suspend_drops_a_reservation_only_when_its_job_is_surely_absent() -> None:
+    known = job(spec={"suspend": True}, status={"attempts": [attempt()]})
+    assert look(known).ask is Ask.CHILD
+    decision = look(known, Observed(confirmed=frozenset({Ask.CHILD})))
+    assert standing(decision) == ("Suspended", "Suspended")
+
+
+def test_resume_starts_the_next_attempt() -> None:
+    status = {
+        "attempts": [ended_attempt(1, reason="Suspended")],
+        "conditions": [condition("Suspended")],
+    }
+    decision = look(job(status=status, generation=2))
+    assert [a.number for a in decision.status.attempts] == [1, 2]
+    assert of(decision, "Suspended").status == "False"
+    assert decision.status.start_time == at(0)
+
+
+def test_success_while_suspending_is_success() -> None:
+    known = job(spec={"suspend": True}, status={"attempts": [running_attempt()]})
+    decision = look(known, ended(0, WORDS))
+    assert str(decision.status.phase) == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "expected"),
+    [
+        ({"stop": True}, {}, ("Failed", "StoppedBeforeFirstEpoch")),
+        ({"stop": True, "suspend": True}, {}, ("Failed", "StoppedBeforeFirstEpoch")),
+        (
+            {"stop": True, "suspend": True},
+            {"attempts": [ended_attempt(1)], "progress": progress(4)},
+            ("Succeeded", "Stopped"),
+        ),
+        # An attempt is made that exports the best model and ends.
+        (
+            {"stop": True},
+            {"attempts": [ended_attempt(1)], "progress": progress(4)},
+            ("Starting", "Starting"),
+        ),
+    ],
+)
+def test_stop_without_a_running_trainer(
+    spec: dict[str, Any], status: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    assert standing(look(job(spec=spec, status=status))) == expected
+
+
+def test_stop_before_the_trainer_began_ends_the_attempt_and_then_its_job() -> None:
+    known = job(spec={"stop": True}, status={"attempts": [attempt()]})
+    seen = Observed(children=(child(),), pods=(pending(conditions=[NO_NODE]),))
+    decision = look(known, seen)
+    assert standing(decision) == ("Failed", "StoppedBeforeFirstEpoch")
+    after = look(following(decision, known), seen)
+    assert after.actions == (DeleteChild("job-1", CHILD_UID),)
+
+
+def test_stop_of_a_running_trainer_reaches_it_and_deletes_nothing() -> None:
+    before = job(status={"attempts": [running_attempt()]})
+    known = job(spec={"stop": True}, status={"attempts": [running_attempt()]}, generation=2)
+    decision = look(known, Observed(children=(child(),), pods=(running_pod(before),)))
+    (patch,) = decision.actions
+    assert isinstance(patch, PatchConfig)
+    assert '"stop":true' in patch.text
+
+
+# --- live edits
+
+
+def test_a_changed_generation_reaches_the_live_pod_once() -> None:
+    before = job(status={"attempts": [running_attempt()]})
+    known = job(
+        spec={"training": {"epochs": 20}}, status={"attempts": [running_attempt()]}, generation=2
+    )
+    decision = look(known, Observed(children=(child(),), pods=(running_pod(before),)))
+    (patch,) = decision.actions
+    assert isinstance(patch, PatchConfig)
+    assert (patch.uid, '"epochs":20' in patch.text) == (POD_UID, True)
+    assert look(known, Observed(children=(child(),), pods=(running_pod(known),))).actions == ()
+
+
+@pytest.mark.parametrize("fields", [{"deletionTimestamp": at(0)}, {"phase": "Failed"}])
+def test_a_pod_that_ends_gets_no_configuration(fields: dict[str, Any]) -> None:
+    before = job()
+    known = job(status={"attempts": [running_attempt()]}, generation=2)
+    seen = Observed(children=(child(),), pods=(running_pod(before, **fields),))
+    assert look(known, seen).actions == ()
+
+
+def test_an_acknowledged_generation_reaches_status() -> None:
+    known = job(status={"attempts": [running_attempt()]}, generation=2)
+    seen = Observed(
+        children=(child(),), pods=(running_pod(known),), progress=report(generation=2, epochs=20)
+    )
+    decision = look(known, seen)
+    assert decision.status.progress is not None
+    assert decision.status.progress.trainer_generation == 2
+    assert decision.status.summary is not None
+    assert decision.status.summary.epoch == "0/20"
+
+
+# --- terminal means terminal
+
+DONE: dict[str, Any] = {
+    "attempts": [ended_attempt(1, "Succeeded")],
+    "conditions": [condition("Complete")],
+    "phase": "Succeeded",
+    "observedGeneration": 1,
+    "completionTime": at(-100),
+    "finished": {"epochs": 12, "generation": 1},
+    "progress": progress(12),
+}
+GAVE_UP = DONE | {"conditions": [condition("Failed")], "phase": "Failed", "finished": None}
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "goes_on"),
+    [
+        ({}, DONE, False),
+        ({"training": {"epochs": 20}}, DONE, True),
+        ({"training": {"epochs": 12}}, DONE, False),
+        ({"training": {"epochs": 5}}, DONE, False),
+        ({"training": {"epochs": 20}, "stop": True}, DONE, False),
+        ({"training": {"epochs": 20}, "suspend": True}, DONE, False),
+        ({"training": {"epochs": 20}}, GAVE_UP, False),
+        ({"suspend": True}, DONE, False),
+        ({"stop": True}, DONE, False),
+        ({"maxRetries": 9}, GAVE_UP, False),
+        # Stopped early at epoch 4 of 12, stop taken back: only more than 12 goes on.
+        ({}, DONE | {"progress": progress(4)}, False),
+    ],
+)
+def test_what_reopens_a_finished_job(
+    spec: dict[str, Any], status: dict[str, Any], goes_on: bool
+) -> None:
+    known = job(spec=spec, status=status, generation=2)
+    for seen in (NOTHING, Observed(children=(child(finished="Failed"),))):
+        decision = look(known, seen)
+        assert kinds(decision) == []
+        assert len(decision.status.attempts) == (2 if goes_on else 1)
+        assert str(decision.status.phase) == ("Starting" if goes_on else status["phase"])
+        assert decision.status.observed_generation == 2
+
+
+def test_a_reopened_job_forgets_its_finish() -> None:
+    decision = look(job(spec={"training": {"epochs": 20}}, status=DONE, generation=2))
+    status = decision.status
+    assert (status.completion_time, status.finished) == (None, None)
+    assert of(decision, "Complete").status == "False"
+
+
+def test_epochs_raised_as_the_trainer_finished_are_trained() -> None:
+    """The trainer ended by generation 1 with 12 epochs; generation 2 wants 20."""
+    known = job(
+        spec={"training": {"epochs": 20}}, status={"attempts": [running_attempt()]}, generation=2
+    )
+    decision = look(known, ended(0, last_words(0, epoch=12, epochs=12, generation=1)))
+    assert str(decision.status.phase) == "Succeeded"
+    assert str(look(following(decision, known)).status.phase) == "Starting"
+
+
+def test_a_finished_job_ends_what_a_late_write_has_made() -> None:
+    decision = look(job(status=DONE), Observed(children=(child(attempt=2, uid="late"),)))
+    assert decision.actions == (DeleteChild("job-2", "late"),)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "expected", "again"), [(None, [], None), (101, [], 1.0), (100, ["DeleteJob"], None)]
+)
+def test_ttl_deletes_the_trainingjob(
+    ttl: int | None, expected: list[str], again: float | None
+) -> None:
+    decision = look(job(spec={"ttlSecondsAfterFinished": ttl}, status=DONE))
+    assert kinds(decision) == expected
+    assert decision.requeue_after == again
+    if expected:
+        assert decision.actions == (DeleteJob(UID, "100"),)
+
+
+# --- deadline, deletion, refusals
+
+
+def test_the_deadline_fails_the_job_and_then_ends_its_job() -> None:
+    status = {"attempts": [running_attempt()], "startTime": at(-100)}
+    known = job(spec={"activeDeadlineSeconds": 100}, status=status)
+    seen = Observed(children=(child(),), pods=(running_pod(known),))
+    decision = look(known, seen)
+    assert standing(decision) == ("Failed", "DeadlineExceeded")
+    assert decision.status.attempts[0].reason == "DeadlineExceeded"
+    assert look(following(decision, known), seen).actions == (DeleteChild("job-1", CHILD_UID),)
+
+
+def test_before_the_deadline_the_job_is_visited_in_time() -> None:
+    status = {"attempts": [running_attempt()], "startTime": at(-100)}
+    known = job(spec={"activeDeadlineSeconds": 130}, status=status)
+    decision = look(known, Observed(children=(child(),), pods=(running_pod(known),)))
+    assert (str(decision.status.phase), decision.requeue_after) == ("Running", 30)
+
+
+def test_a_suspended_job_has_no_deadline() -> None:
+    status = {"attempts": [ended_attempt(1)], "startTime": at(-100)}
+    known = job(spec={"activeDeadlineSeconds": 10, "suspend": True}, status=status)
+    assert standing(look(known)) == ("Suspended", "Suspended")
+
+
+def test_a_job_being_deleted_is_left_alone() -> None:
+    known = job(status={"attempts": [attempt()]}, deletionTimestamp=at(0))
+    decision = look(known)
+    assert (decision.actions, decision.requeue_after) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "word"),
+    [
+        ("workers", 2, "spec.workers: must be 1"),
+        ("surprise", 1, "spec.surprise"),
+        ("training", {"epochs": 0}, "spec.training.epochs"),
+    ],
+)
+def test_a_spec_that_this_version_cant_follow_fails_with_a_sentence(
+    field: str, value: object, word: str
+) -> None:
+    known = job()
+    known.spec[field] = value
+    decision = look(known)
+    assert standing(decision) == ("Failed", "InvalidSpec")
+    assert word in of(decision, "Failed").message
+    assert decision.actions == ()
+
+
+# --- progress
+
+
+def folded(status: dict[str, Any], after: float = 0, **fields: Any) -> Decision:
+    known = job(status={"attempts": [running_attempt(startEpoch=0)]} | status)
+    seen = Observed(children=(child(),), pods=(running_pod(known),), progress=report(**fields))
+    return look(known, seen, after=after)
+
+
+def test_an_epochs_end_is_written_with_metrics_and_pointers() -> None:
+    status = folded(
+        {},
+        epoch=3,
+        last=record(3, 0.684),
+        best=record(2, 0.691, weights="runs/x.safetensors"),
+        checkpoint={"epoch": 3, "step": 30, "time": at(-1)},
+        eta_seconds=720,
+    ).status
+    assert status.summary is not None
+    assert status.summary.to_dict() == {
+        "epoch": "3/12",
+        "valIou": "0.684",
+        "best": "0.691 (2)",
+        "eta": "12m",
+    }
+    assert status.run is not None
+    assert status.run.best_weights == "runs/x.safetensors"
+    assert status.progress is not None
+    assert status.progress.checkpoint is not None
+
+
+WRITTEN = progress(
+    3, step=2, stepsPerEpoch=10, batchSize=8, accumulate=1, trainerGeneration=1, updated=at(0)
+)
+
+
+@pytest.mark.parametrize(
+    ("after", "fields", "written"),
+    [
+        (5, {"epoch": 3, "step": 7}, False),
+        (16, {"epoch": 3, "step": 7}, True),
+        (100, {"epoch": 3, "step": 2}, False),
+        (1, {"epoch": 4, "step": 7}, True),
+        (1, {"epoch": 3, "step": 7, "checkpoint": {"epoch": 3}}, True),
+        (1, {"epoch": 3, "step": 7, "generation": 2}, True),
+        (1, {"epoch": 3, "step": 37}, False),
+    ],
+)
+def test_steps_between_epochs_are_written_rarely(
+    after: float, fields: dict[str, Any], written: bool
+) -> None:
+    before = folded({"progress": WRITTEN}, after=0, epoch=3, step=2).status.progress
+    now = folded({"progress": WRITTEN}, after=after, **fields).status.progress
+    assert (now != before) is written
+
+
+@pytest.mark.parametrize("fields", [{"attempt": 2}, {"uid": "another"}])
+def test_reports_of_others_are_not_believed(fields: dict[str, Any]) -> None:
+    assert folded({}, epoch=9, **fields).status.progress is None
