@@ -13,6 +13,7 @@ from typing import Any, Self
 import aiohttp
 
 from kubeseg_operator.views import Raw
+from kubeseg_types.names import MANAGED_BY
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 _TRIES = 4
@@ -107,7 +108,12 @@ class Client:
         assert self._session, "Client is an async context manager"
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         for last in range(1, _TRIES + 1):
-            headers = {**self._headers(), "Accept": "application/json", "Content-Type": kind}
+            headers = {
+                **self._headers(),
+                "Accept": "application/json",
+                "Content-Type": kind,
+                "User-Agent": MANAGED_BY,
+            }
             try:
                 async with self._session.request(
                     verb, self._server + path, params=query, data=data, headers=headers

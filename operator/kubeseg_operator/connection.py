@@ -32,7 +32,10 @@ def connect() -> Connection:
     """The connection. Raises kopf.LoginError where there is neither a cluster nor a KUBECONFIG."""
     if os.environ.get("KUBERNETES_SERVICE_HOST") and (ACCOUNT / "token").exists():
         return _in_cluster()
-    info = kopf.login_with_kubeconfig(settings=kopf.OperatorSettings())
+    try:
+        info = kopf.login_with_kubeconfig(settings=kopf.OperatorSettings())
+    except (OSError, KeyError) as error:
+        raise kopf.LoginError(f"KUBECONFIG can't be read: {error}") from error
     if info is None:
         raise kopf.LoginError(
             f"no API server to talk to: there is no service account in {ACCOUNT}, and KUBECONFIG "

@@ -143,7 +143,11 @@ def main() -> None:
         stream=sys.stdout,
     )
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    asyncio.run(serve(connect()))
+    try:
+        connection = connect()
+    except kopf.LoginError as error:
+        raise SystemExit(f"kubeseg-operator: {error}") from error
+    asyncio.run(serve(connection))
 
 
 if __name__ == "__main__":

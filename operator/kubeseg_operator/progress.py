@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from math import inf
 
 from kubeseg_operator.clock import parse, stamp
 from kubeseg_operator.outcome import MAX_EPOCH
@@ -19,6 +20,8 @@ from kubeseg_types.workspace import run_dir
 
 #: Steps, rates and times between epochs are written at most so often, in seconds.
 BETWEEN_EPOCHS = 15.0
+#: So long after a write, a checkpoint alone is worth the next one.
+AFTER_EPOCH = 2.0
 _MAX_COUNT = 2**53
 #: A longer time than this is not believed: 100 years.
 _MAX_ETA = 3.2e9
@@ -67,10 +70,26 @@ def _notable(old: JobProgress, new: JobProgress) -> bool:
     return old.model_copy(update=ignored) != new.model_copy(update=ignored)
 
 
+def _pause(old: JobProgress | None, new: JobProgress, now: datetime) -> float | None:
+    """Seconds until `new` is worth a write; None where it is now, infinity where it says nothing."""
+    written = parse(old.updated) if old else None
+    if old is None or written is None:
+        return None
+    if new.model_copy(update={"updated": old.updated}) == old:
+        return inf
+    wait = BETWEEN_EPOCHS
+    if _notable(old, new):
+        # A checkpoint soon follows its epoch's end: the two are written together with what is next.
+        alike = new.model_copy(update={"checkpoint": old.checkpoint})
+        wait = AFTER_EPOCH if not _notable(old, alike) else 0.0
+    left = wait - (now - written).total_seconds()
+    return left if left > 0 else None
+
+
 def fold(
     status: TrainingJobStatus, report: Progress, *, job: str, uid: str, now: datetime
-) -> TrainingJobStatus:
-    """`status` with the report; the same where nothing in it is worth a write now."""
+) -> tuple[TrainingJobStatus, float | None]:
+    """`status` with the report, and after how many seconds what is left out is worth a write."""
     old = status.progress
     new = JobProgress(
         epoch=report.epoch,
@@ -87,14 +106,11 @@ def fold(
         trainer_generation=report.generation,
         updated=stamp(now),
     )
-    if old is not None and not _notable(old, new):
-        before = parse(old.updated)
-        if (
-            before is not None and (now - before).total_seconds() < BETWEEN_EPOCHS
-        ) or new.model_copy(update={"updated": old.updated}) == old:
-            new = old
+    pause = _pause(old, new, now)
+    if old is not None and pause is not None:
+        new = old
     weights = report.best.weights if report.best else None
-    return status.model_copy(
+    folded = status.model_copy(
         update={
             "progress": new,
             "metrics": _metrics(
@@ -110,6 +126,7 @@ def fold(
             ),
         }
     )
+    return folded, pause if pause is not None and pause < inf else None
 
 
 def _metrics(old: Metrics | None, **new: object) -> Metrics | None:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from kubeseg_operator.clock import human, parse, stamp
 from kubeseg_operator.conditions import condition, is_true
+from kubeseg_operator.decide.ends import OWN_REASONS
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import JobView, Raw
 from kubeseg_types.exit_codes import Outcome
@@ -77,6 +78,9 @@ def _saved(status: TrainingJobStatus, now: datetime) -> str:
 
 
 def _ended(status: TrainingJobStatus, attempt: Attempt, now: datetime) -> list[Happening]:
+    if attempt.outcome == Outcome.INTERRUPTED and attempt.reason in OWN_REASONS:
+        # The user asked for it, and reads of it in the next line.
+        return []
     if attempt.outcome == Outcome.INTERRUPTED:
         why = f"{attempt.reason}: {attempt.message}" if attempt.message else attempt.reason
         words = f"{_where(attempt)} interrupted at epoch {attempt.epoch or 0} ({why}); "

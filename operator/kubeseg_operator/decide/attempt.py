@@ -43,7 +43,9 @@ def _fold_report(draft: Draft, attempt: Attempt) -> None:
     if report is None or report.attempt != attempt.number or report.uid != draft.job.uid:
         return
     key = draft.job.key
-    draft.status = fold(draft.status, report, job=key.name, uid=draft.job.uid, now=draft.now)
+    draft.status, pause = fold(draft.status, report, job=key.name, uid=draft.job.uid, now=draft.now)
+    if pause is not None:
+        draft.again_after(pause)
     if attempt.start_epoch is None:
         draft.replace_last(start_epoch=report.start_epoch)
 
