@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -11,12 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.facade import Facade, start_facade
 from tests.support.fake_kube import FakeKube
 from tests.support.run_folders import dataset_zip, make_zip, write_dataset, write_run
 
@@ -25,29 +24,6 @@ STUDY = {
     "User": "ann", "FileName": "shapes", "Epochs": 5, "LR": 0.01, "ImgSize": 112, "BatchSize": 1,
     "Model": "PAN", "TestSize": 0.5,
 }  # fmt: skip
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-
-
-@dataclass
-class Facade:
-    process: subprocess.Popen[bytes]
-    port: int
-    metrics_port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def stop(self, with_signal: int = signal.SIGTERM) -> int:
-        self.process.send_signal(with_signal)
-        return self.process.wait(30)
 
 
 Start = Callable[..., Awaitable[Facade]]
@@ -70,7 +46,6 @@ def workspace(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(kube: FakeKube, workspace: Path, tmp_path: Path) -> Iterator[Start]:
-    running: list[Facade] = []
     config = tmp_path / "kubeconfig"
 
     async def start(prefix: tuple[str, ...] = (), **environment: str) -> Facade:
@@ -79,44 +54,12 @@ def start(kube: FakeKube, workspace: Path, tmp_path: Path) -> Iterator[Start]:
             "contexts: [{name: c, context: {cluster: k, namespace: team}}]\n"
             f"clusters: [{{name: k, cluster: {{server: '{kube.url}'}}}}]\n"
         )
-        port, metrics_port = free_ports(2)
-        process = subprocess.Popen(  # noqa: ASYNC220: it returns at once
-            [*prefix, sys.executable, "-m", "kubeseg_api.main"],
-            env=os.environ
-            | {
-                "KUBECONFIG": str(config),
-                "KUBESEG_WORKSPACE": str(workspace),
-                "KUBESEG_PORT": str(port),
-                "KUBESEG_METRICS_PORT": str(metrics_port),
-            }
-            | environment,
-        )
-        facade = Facade(process, port, metrics_port)
-        running.append(facade)
-        await until_ready(facade)
-        return facade
+        return await start_facade(config, workspace, running, prefix, **environment)
 
+    running: list[Facade] = []
     yield start
     for facade in running:
-        if facade.process.poll() is None:
-            facade.process.kill()
-            facade.process.wait()
-
-
-async def until_ready(facade: Facade, deadline: float = 60) -> None:
-    end = time.monotonic() + deadline
-    async with httpx.AsyncClient(base_url=facade.url) as client:
-        while time.monotonic() < end:
-            assert facade.process.poll() is None, "the facade ended"
-            with contextlib.suppress(httpx.TransportError):
-                if (await client.get("/readyz")).status_code == 200:
-                    return
-            await _pause()
-    pytest.fail(f"not ready within {deadline} s")
-
-
-async def _pause() -> None:
-    await asyncio.sleep(0.05)
+        facade.end()
 
 
 async def test_every_answer_is_the_same_after_a_kill(
@@ -175,7 +118,7 @@ async def until(condition: Callable[[], bool], what: str, deadline: float = 20) 
     end = time.monotonic() + deadline
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {deadline} s"
-        await _pause()
+        await asyncio.sleep(0.05)
 
 
 def incoming(workspace: Path) -> list[Path]:
