@@ -180,9 +180,8 @@ def _proto_from_modules(progress: Progress) -> Path:
 
 
 def _check_disk(paths: list[Path]) -> None:
-    for path in paths:
-        while not path.exists():
-            path = path.parent
+    for wanted in paths:
+        path = next(each for each in (wanted, *wanted.parents) if each.exists())
         free = shutil.disk_usage(path).free
         if free < DISK_NEEDED:
             raise BuildError(

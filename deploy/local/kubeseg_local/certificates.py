@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LIFETIME = datetime.timedelta(days=3650)
+LIFETIME = dt.timedelta(days=3650)
 # A clock that was set back a little must not make a new cluster invalid.
-BACKDATED = datetime.timedelta(hours=1)
+BACKDATED = dt.timedelta(hours=1)
 
 #: Client's file name to (user, group), as Kubernetes' built-in roles expect them.
 CLIENTS = {
@@ -27,13 +27,13 @@ CLIENTS = {
 
 def write_all(pki: Path, node: str, api_address: str) -> None:
     """Fill the folder `pki` for a cluster of one node, whose API Service has `api_address`."""
-    authority_key = ec.generate_private_key(ec.SECP256R1())
-    authority = _authority(authority_key)
-    _write_certificate(pki / "ca.crt", authority)
-    for name, (user, group) in (
-        CLIENTS | {"kubelet": (f"system:node:{node}", "system:nodes")}
-    ).items():
-        _issue(pki, name, user, group, authority, authority_key, None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = _authority(key)
+    authority = (certificate, key)
+    _write_certificate(pki / "ca.crt", certificate)
+    clients = CLIENTS | {"kubelet": (f"system:node:{node}", "system:nodes")}
+    for name, (user, group) in clients.items():
+        _issue(pki, name, _name(user, group), authority)
     names: list[x509.GeneralName] = [
         x509.DNSName(each)
         for each in (
@@ -46,7 +46,7 @@ def write_all(pki: Path, node: str, api_address: str) -> None:
         )
     ]
     names += [x509.IPAddress(ipaddress.ip_address(each)) for each in ("127.0.0.1", api_address)]
-    _issue(pki, "server", "kubeseg-local", "", authority, authority_key, names)
+    _issue(pki, "server", _name("kubeseg-local", ""), authority, names)
     signing = ec.generate_private_key(ec.SECP256R1())
     _write_key(pki / "service-accounts.key", signing)
     (pki / "service-accounts.pub").write_bytes(
@@ -55,7 +55,7 @@ def write_all(pki: Path, node: str, api_address: str) -> None:
         )
     )
     # Tokens of the controller manager's CSR signer need the authority's key.
-    _write_key(pki / "ca.key", authority_key)
+    _write_key(pki / "ca.key", key)
 
 
 def _name(user: str, group: str) -> x509.Name:
@@ -68,7 +68,7 @@ def _name(user: str, group: str) -> x509.Name:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -109,21 +109,20 @@ def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 def _issue(
     pki: Path,
     name: str,
-    user: str,
-    group: str,
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
-    alternative_names: list[x509.GeneralName] | None,
+    subject: x509.Name,
+    authority: tuple[x509.Certificate, ec.EllipticCurvePrivateKey],
+    alternative_names: list[x509.GeneralName] | None = None,
 ) -> None:
     """Write `<name>.crt` and `<name>.key`: of a client, and with names of a server too."""
+    issuer, issuer_key = authority
     key = ec.generate_private_key(ec.SECP256R1())
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = (
-        _builder(_name(user, group), authority.subject, key)
+        _builder(subject, issuer.subject, key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
             critical=False,
         )
     )
@@ -133,7 +132,7 @@ def _issue(
             x509.SubjectAlternativeName(alternative_names), critical=False
         )
     builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-    _write_certificate(pki / f"{name}.crt", builder.sign(authority_key, hashes.SHA256()))
+    _write_certificate(pki / f"{name}.crt", builder.sign(issuer_key, hashes.SHA256()))
     _write_key(pki / f"{name}.key", key)
 
 

@@ -129,7 +129,7 @@ class Cluster:
             if status.phase not in {"Starting", "Ready"}:
                 say("preparing")
                 self._clean()
-                self._spawn(self._prepare())
+                self._spawn(self._prepare(on_step))
         self._wait(say)
         return True
 
@@ -146,10 +146,10 @@ class Cluster:
                     "`kubeseg-local down` first"
                 )
 
-    def _prepare(self) -> Settings:
+    def _prepare(self, say: Callable[[str], None] | None) -> Settings:
         """Make the folder and all files in it."""
         rootless = namespaces.choose()
-        bin_dir = build.ensure()
+        bin_dir = build.ensure(say)
         settings = Settings(
             port_base=DEFAULT_PORT_BASE if self._port_base is None else self._port_base,
             gpus=self._gpus or 0,

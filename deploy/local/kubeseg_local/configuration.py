@@ -1,4 +1,4 @@
-"""The files that the components read: kubeconfigs, the kubelet's configuration, the audit policy."""
+"""The files that the components read: kubeconfigs, the kubelet's settings, the audit policy."""
 
 from __future__ import annotations
 

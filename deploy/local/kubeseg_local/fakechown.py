@@ -62,4 +62,4 @@ def install(machine: str) -> None:
 
 if __name__ == "__main__":
     install(platform.machine())
-    os.execv(sys.argv[1], sys.argv[1:])
+    os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606 - its purpose

@@ -34,8 +34,11 @@ def node_status(node: Manifest, gpus: int) -> Manifest | None:
     patch: Manifest = {}
     if status.get("addresses") != addresses:
         patch["addresses"] = addresses
-    if gpus and status.get("capacity", {}).get(GPU) != str(gpus):
-        patch["capacity"] = {GPU: str(gpus)}
+    if gpus:
+        # The kubelet would copy capacity to allocatable by itself, within ten seconds.
+        for part in ("capacity", "allocatable"):
+            if status.get(part, {}).get(GPU) != str(gpus):
+                patch[part] = {GPU: str(gpus)}
     return {"status": patch} if patch else None
 
 
@@ -46,8 +49,10 @@ def node_taints(node: Manifest) -> Manifest | None:
     return {"spec": {"taints": left or None}} if len(left) != len(taints) else None
 
 
-def node_is_ready(node: Manifest) -> bool:
-    """Whether pods can be scheduled to it."""
+def node_is_ready(node: Manifest, gpus: int) -> bool:
+    """Whether pods can be scheduled to it, and all its GPUs counted."""
+    if node_status(node, gpus):
+        return False
     conditions = node.get("status", {}).get("conditions", [])
     return not node["spec"].get("taints") and any(
         each["type"] == "Ready" and each["status"] == "True" for each in conditions

@@ -33,30 +33,37 @@ class Ports:
 
     @property
     def api(self) -> int:
+        """Port of the API server."""
         return self.base
 
     @property
     def etcd(self) -> int:
+        """Port of etcd."""
         return self.base + 1
 
     @property
     def etcd_peer(self) -> int:
+        """Port that etcd keeps for peers, of which it has none."""
         return self.base + 2
 
     @property
     def kubelet(self) -> int:
+        """Port of the kubelet, for logs."""
         return self.base + 3
 
     @property
     def kubelet_health(self) -> int:
+        """Port of the kubelet's health check."""
         return self.base + 4
 
     @property
     def controller_manager(self) -> int:
+        """Port of the controller manager."""
         return self.base + 5
 
     @property
     def scheduler(self) -> int:
+        """Port of the scheduler."""
         return self.base + 6
 
     @property
@@ -107,6 +114,7 @@ class Settings:
 
     @property
     def ports(self) -> Ports:
+        """Its ports and addresses."""
         return Ports(self.port_base)
 
     def save(self, path: Path) -> None:
@@ -130,58 +138,72 @@ class Layout:
 
     @property
     def settings(self) -> Path:
+        """What it was started with (`Settings`)."""
         return self.root / "cluster.json"
 
     @property
     def state(self) -> Path:
+        """What the supervisor tells (`state.ClusterState`)."""
         return self.root / "state.json"
 
     @property
     def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
         return self.root / "kubeconfig"
 
     @property
     def images(self) -> Path:
+        """What the names of images mean."""
         return self.root / "images.json"
 
     @property
     def pki(self) -> Path:
+        """Certificates and keys."""
         return self.root / "pki"
 
     @property
     def config(self) -> Path:
+        """Configuration of the components."""
         return self.root / "config"
 
     @property
     def logs(self) -> Path:
+        """Logs of the components, one file each."""
         return self.root / "logs"
 
     @property
     def audit_log(self) -> Path:
+        """The API server's audit log: who did what."""
         return self.logs / "audit.log"
 
     @property
     def pod_logs(self) -> Path:
+        """Logs of containers."""
         return self.logs / "pods"
 
     @property
     def etcd(self) -> Path:
+        """Etcd's data."""
         return self.root / "etcd"
 
     @property
     def kubelet(self) -> Path:
+        """The kubelet's own files: emptyDir volumes among them."""
         return self.root / "kubelet"
 
     @property
     def runtime(self) -> Path:
+        """The runtime's store, and the containers' own files."""
         return self.root / "runtime"
 
     @property
     def stubs(self) -> Path:
+        """The runtime's protocol as a Python module."""
         return self.root / "stubs"
 
     @property
     def volumes(self) -> Path:
+        """Files of the volumes of class `kubeseg-local`."""
         return self.root / "volumes"
 
     @property

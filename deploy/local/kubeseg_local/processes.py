@@ -104,7 +104,7 @@ def socket_inodes(pid: int) -> set[str]:
     found = set()
     try:
         for entry in (PROC / str(pid) / "fd").iterdir():
-            target = os.readlink(entry)
+            target = str(entry.readlink())
             if target.startswith("socket:["):
                 found.add(target[8:-1])
     except (FileNotFoundError, ProcessLookupError, PermissionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import datetime
+import datetime as dt
 import logging
 import os
 import signal
@@ -101,7 +101,7 @@ class Runner:
             self._state.doing = f"{component.name} {decision.why}"
         crash = Crash(
             component=component.name,
-            at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             exit=exit_text(status),
             last_lines=last_lines(self._layout.component_log(component.name)),
             outcome=outcome,

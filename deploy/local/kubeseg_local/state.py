@@ -64,7 +64,7 @@ class ClusterState:
     def problems(self) -> list[str]:
         """What is wrong now, one line each; nothing when the cluster is well."""
         if self.phase == "Starting":
-            return [f"starting: {self.doing}"]
+            return [self.doing or "starting"]
         found = [
             f"{name} " + ("does not answer its health check" if state.running else "is down")
             for name, state in self.components.items()

@@ -151,7 +151,9 @@ class Supervisor:
         return await self._kube.get(path) is not None
 
     async def _node_ready(self) -> bool:
-        return any(map(node_is_ready, self._housekeeping.nodes.objects()))
+        return any(
+            node_is_ready(node, self._settings.gpus) for node in self._housekeeping.nodes.objects()
+        )
 
     async def _all_healthy(self) -> bool:
         states = self._state.components.values()

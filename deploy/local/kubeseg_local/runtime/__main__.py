@@ -17,7 +17,7 @@ import grpc
 from kubeseg_local.layout import CRI_SOCKET, Layout, Settings
 from kubeseg_local.runtime import stubs
 from kubeseg_local.runtime.containers import Containers
-from kubeseg_local.runtime.faults import Fault
+from kubeseg_local.runtime.faults import CallError
 from kubeseg_local.runtime.hosts import HostsFiles
 from kubeseg_local.runtime.service import Images, Runtime
 from kubeseg_local.runtime.spec import Host, shown_folders
@@ -44,8 +44,8 @@ def handler(
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             try:
                 return method(request)
-            except Fault as fault:
-                context.abort(fault.code, str(fault))
+            except CallError as error:
+                context.abort(error.code, str(error))
             except Exception as error:  # the kubelet must learn of it, and go on
                 log.exception("%s", method.__name__)
                 context.abort(grpc.StatusCode.INTERNAL, f"{method.__name__}: {error!r}")

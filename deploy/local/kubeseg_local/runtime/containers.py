@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeseg_local.runtime import launch
-from kubeseg_local.runtime.faults import Fault, TimedOut
+from kubeseg_local.runtime.faults import CallError, TimedOutError
 from kubeseg_local.runtime.hosts import HostsFiles
 from kubeseg_local.runtime.images import Image
 from kubeseg_local.runtime.logs import LogPump
@@ -39,13 +39,13 @@ def exit_code(status: int) -> int:
 
 def inner_processes() -> list[int]:
     """Pids of all processes in PID namespaces below ours: those of containers, recorded or not."""
-    ours = os.readlink("/proc/self/ns/pid")
+    ours = Path("/proc/self/ns/pid").readlink()
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             # One that ends meanwhile, or has just ended and isn't reaped, needs no killing.
             with contextlib.suppress(OSError):
-                if os.readlink(entry / "ns" / "pid") != ours:
+                if (entry / "ns" / "pid").readlink() != ours:
                     found.append(int(entry.name))
     return found
 
@@ -76,10 +76,10 @@ class Containers:
             self._finish(container, KILLED)
 
     def start(self, container: Container, image: Image) -> None:
-        """Run the container's program. Raises Fault when it can't be run."""
+        """Run the container's program. Raises CallError when it can't be run."""
         with self._store.lock:
             if container.state != CREATED:
-                raise Fault(f"container {container.id} was started before")
+                raise CallError(f"container {container.id} was started before")
         sandbox = self._store.sandbox(container.sandbox)
         folder = self._store.container_dir(container)
         (folder / "rootfs").mkdir(exist_ok=True)
@@ -96,8 +96,8 @@ class Containers:
             )
             (folder / "spec.json").write_text(json.dumps(spec))
             container.pid = self._launch(sandbox, container, spec)
-        except Fault as fault:
-            container.message = str(fault)
+        except CallError as error:
+            container.message = str(error)
             container.reason = "StartError"
             self._finish(container, START_FAILED)
             raise
@@ -113,10 +113,10 @@ class Containers:
             os.close(out_write)
             os.close(err_write)
         if pid == 0:
-            raise Fault(error or "the launcher ended without a word")
+            raise CallError(error or "the launcher ended without a word")
         if error:
             os.waitpid(pid, 0)
-            raise Fault(error)
+            raise CallError(error)
         with self._store.lock:
             container.pid, container.state = pid, RUNNING
             container.started_at = time.time_ns()
@@ -152,17 +152,19 @@ class Containers:
                 return
         _signal(container, signal.SIGKILL)
         if not container.ended.wait(KILL_S):
-            raise TimedOut(f"process {container.pid} doesn't end, {KILL_S:.0f} s after SIGKILL")
+            raise TimedOutError(
+                f"process {container.pid} doesn't end, {KILL_S:.0f} s after SIGKILL"
+            )
 
     def execute(
         self, container: Container, argv: list[str], limit_s: float
     ) -> tuple[bytes, bytes, int]:
         """Run one more program in the container: (stdout, stderr, exit code).
 
-        `limit_s` 0 is no limit. Raises Fault when it can't be run, TimedOut after the limit.
+        `limit_s` 0 is no limit. Raises CallError when it can't be run, TimedOutError when it lasts.
         """
         if container.state != RUNNING:
-            raise Fault(f"container {container.id} isn't running")
+            raise CallError(f"container {container.id} isn't running")
         spec = json.loads((self._store.container_dir(container) / "spec.json").read_text())
         spec |= {"argv": argv, "target": container.pid}
         read, write = os.pipe()
@@ -179,12 +181,12 @@ class Containers:
                 out, err = process.communicate(json.dumps(spec).encode(), limit_s or None)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                raise TimedOut(f"{argv[0]!r} did not end within {limit_s:g} s") from None
+                raise TimedOutError(f"{argv[0]!r} did not end within {limit_s:g} s") from None
             finally:
                 with os.fdopen(read) as report:
                     _, error = parse_report(report.read())
         if error:
-            raise Fault(error)
+            raise CallError(error)
         return out, err, process.returncode
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import grpc
 
 
-class Fault(Exception):
+class CallError(Exception):
     """A call can't be done; the message reaches the pod's events."""
 
     code = grpc.StatusCode.UNKNOWN
 
 
-class NotFound(Fault):
+class NotFoundError(CallError):
     """There is no such thing."""
 
     code = grpc.StatusCode.NOT_FOUND
 
 
-class Unsupported(Fault):
+class UnsupportedError(CallError):
     """What is asked for needs more than processes."""
 
     code = grpc.StatusCode.UNIMPLEMENTED
 
 
-class TimedOut(Fault):
+class TimedOutError(CallError):
     """It took longer than the caller allows."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED

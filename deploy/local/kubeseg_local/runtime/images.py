@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kubeseg_local.runtime.faults import NotFound
+from kubeseg_local.runtime.faults import NotFoundError
 
 MISSING_TAG = "missing"
 # The kubelet wants one; there is nothing to collect.
@@ -44,7 +44,7 @@ def parse_reference(reference: str) -> tuple[str, str]:
 
 
 def load(path: Path) -> dict[str, Image]:
-    """The images in the file at `path`, by name. Raises Fault-free errors of a broken file."""
+    """The images in the file at `path`, by name. Raises OSError or ValueError."""
     listed = json.loads(path.read_text())["images"]
     return {name: Image(name, **fields) for name, fields in listed.items()}
 
@@ -59,10 +59,10 @@ def find(images: dict[str, Image], reference: str) -> Image | None:
 
 
 def pull(images: dict[str, Image], reference: str) -> Image:
-    """Like `find`. Raises NotFound, which becomes ErrImagePull."""
+    """Like `find`. Raises NotFoundError, which becomes ErrImagePull."""
     image = find(images, reference)
     if image is None:
-        raise NotFound(
+        raise NotFoundError(
             f"image {reference!r} not found: this cluster pulls nothing, and knows only "
             f"{', '.join(sorted(images))} (any registry, any tag but {MISSING_TAG!r})"
         )

@@ -38,9 +38,9 @@ class LineCutter:
         return parts
 
     def end(self) -> list[tuple[str, bytes]]:
-        """What is left at the stream's end, where a newline is missing."""
+        """What is left at the stream's end: part of a line whose end never came."""
         rest, self._rest = self._rest, b""
-        return [("F", rest)] if rest else []
+        return [("P", rest)] if rest else []
 
 
 def _last_cut(line: bytes) -> int:

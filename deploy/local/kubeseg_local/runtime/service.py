@@ -1,5 +1,8 @@
 """The kubelet's calls: each method takes a request of the protocol and gives its response."""
 
+# The methods bear the protocol's names, and its api.proto says what each is to do.
+# ruff: noqa: N802, D102
+
 from __future__ import annotations
 
 import secrets
@@ -12,7 +15,7 @@ from typing import Any
 from kubeseg_local import __name__ as package
 from kubeseg_local.runtime import images
 from kubeseg_local.runtime.containers import Containers
-from kubeseg_local.runtime.faults import Fault, NotFound, Unsupported
+from kubeseg_local.runtime.faults import CallError, NotFoundError, UnsupportedError
 from kubeseg_local.runtime.spec import check_sandbox
 from kubeseg_local.runtime.store import RUNNING, Container, Sandbox, Store
 
@@ -87,7 +90,7 @@ class Runtime:
     def StopPodSandbox(self, request: Any) -> Any:
         try:
             sandbox = self._store.sandbox(request.pod_sandbox_id)
-        except NotFound:
+        except NotFoundError:
             return self._pb.StopPodSandboxResponse()
         for container in self._store.containers_of(sandbox):
             self._containers.stop(container, 0)
@@ -98,7 +101,7 @@ class Runtime:
     def RemovePodSandbox(self, request: Any) -> Any:
         try:
             sandbox = self._store.sandbox(request.pod_sandbox_id)
-        except NotFound:
+        except NotFoundError:
             return self._pb.RemovePodSandboxResponse()
         for container in self._store.containers_of(sandbox):
             self._remove(container)
@@ -171,7 +174,7 @@ class Runtime:
     def StopContainer(self, request: Any) -> Any:
         try:
             container = self._store.container(request.container_id)
-        except NotFound:
+        except NotFoundError:
             return self._pb.StopContainerResponse()
         self._containers.stop(container, request.timeout)
         return self._pb.StopContainerResponse()
@@ -179,7 +182,7 @@ class Runtime:
     def RemoveContainer(self, request: Any) -> Any:
         try:
             self._remove(self._store.container(request.container_id))
-        except NotFound:
+        except NotFoundError:
             return self._pb.RemoveContainerResponse()
         return self._pb.RemoveContainerResponse()
 
@@ -242,7 +245,7 @@ class Runtime:
     def ReopenContainerLog(self, request: Any) -> Any:
         container = self._store.container(request.container_id)
         if container.state != RUNNING or container.log is None:
-            raise Fault(f"container {container.id} isn't running")
+            raise CallError(f"container {container.id} isn't running")
         container.log.reopen()
         return self._pb.ReopenContainerLogResponse()
 
@@ -254,13 +257,13 @@ class Runtime:
     # What needs more than processes
 
     def Exec(self, _: Any) -> Any:
-        raise Unsupported(STREAMS.format("exec"))
+        raise UnsupportedError(STREAMS.format("exec"))
 
     def Attach(self, _: Any) -> Any:
-        raise Unsupported(STREAMS.format("attach"))
+        raise UnsupportedError(STREAMS.format("attach"))
 
     def PortForward(self, _: Any) -> Any:
-        raise Unsupported(STREAMS.format("port-forward"))
+        raise UnsupportedError(STREAMS.format("port-forward"))
 
     # Statistics: without cgroups there are none
 

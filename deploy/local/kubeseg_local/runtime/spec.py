@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kubeseg_local.layout import LOOPBACK, NO_DNS, REPOSITORY
-from kubeseg_local.runtime.faults import Fault, Unsupported
+from kubeseg_local.runtime.faults import CallError, UnsupportedError
 from kubeseg_local.runtime.images import Image, command_line
 
 #: Linux capabilities by number.
@@ -64,10 +65,10 @@ def outermost(folders: list[str]) -> list[str]:
 
 
 def capability_numbers(add: list[str], drop: list[str]) -> list[int]:
-    """Numbers of the capabilities that root keeps. Raises Fault for a name that isn't one."""
+    """Numbers of the capabilities that root keeps. Raises CallError for a name that isn't one."""
     names = {each.upper().removeprefix("CAP_") for each in [*add, *drop]} - {"ALL"}
     if unknown := names - set(CAPABILITIES):
-        raise Fault(f"no such Linux capability: {', '.join(sorted(unknown))}")
+        raise CallError(f"no such Linux capability: {', '.join(sorted(unknown))}")
     added = {each.upper().removeprefix("CAP_") for each in add}
     dropped = {each.upper().removeprefix("CAP_") for each in drop}
     base = set() if "ALL" in dropped else set(DEFAULT_CAPABILITIES) - dropped
@@ -106,28 +107,28 @@ def environment(
 
 
 def check_sandbox(config: Any) -> None:
-    """Refuse a pod that processes can't be. Raises Unsupported."""
+    """Refuse a pod that processes can't be. Raises UnsupportedError."""
     options = config.linux.security_context.namespace_options
     # NamespaceMode of the protocol: 0 the pod's, 1 the container's own, 2 the node's.
     if options.pid == 0:
-        raise Unsupported(
+        raise UnsupportedError(
             "shareProcessNamespace is not supported by the embedded cluster: each container has "
             "processes of its own"
         )
     if options.pid == 2:
-        raise Unsupported("hostPID is not supported by the embedded cluster")
+        raise UnsupportedError("hostPID is not supported by the embedded cluster")
     ports = [each.host_port for each in config.port_mappings if each.host_port]
     if ports and options.network != 2:
-        raise Unsupported(
+        raise UnsupportedError(
             f"hostPort {ports[0]} is not supported by the embedded cluster: use a Service of type "
             "NodePort"
         )
 
 
 def user_ids(context: Any, image: Image) -> tuple[int, int, list[int]]:
-    """(uid, gid, further groups) of the container's processes. Raises Fault."""
+    """(uid, gid, further groups) of the container's processes. Raises CallError."""
     if context.run_as_username:
-        raise Fault(
+        raise CallError(
             f"user {context.run_as_username!r} is not known: images here have no user names, so "
             "give runAsUser a number"
         )
@@ -171,13 +172,13 @@ def files(hostname: str, uid: int, gid: int, resolv_conf: str) -> dict[str, str]
 def specification(
     sandbox: Any, config: Any, image: Image, host: Host, *, rootfs: Path, hosts_file: Path
 ) -> dict[str, Any]:
-    """What `launch.py start` needs, for the container `config` in the pod `sandbox`. Raises Fault."""
+    """What `launch.py start` needs for the container `config` of `sandbox`. Raises CallError."""
     hostname = sandbox.hostname or sandbox.metadata.name
     context = config.linux.security_context
     uid, gid, groups = user_ids(context, image)
     argv = command_line(image, list(config.command), list(config.args))
     if not argv:
-        raise Fault(f"image {image.name!r} has no entry point, and the container no command")
+        raise CallError(f"image {image.name!r} has no entry point, and the container no command")
     mounts = []
     for each in config.mounts:
         # The kubelet's own hosts file is completed with the names of Services; one that the pod
@@ -206,6 +207,9 @@ def specification(
         "argv": argv,
         "cwd": config.working_dir or "/",
         "env": environment(
-            image, [(each.key, each.value) for each in config.envs], hostname, host.api_port
+            image,
+            [(each.key, os.fsdecode(each.value)) for each in config.envs],
+            hostname,
+            host.api_port,
         ),
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from kubeseg_local.runtime.faults import Fault, NotFound
+from kubeseg_local.runtime.faults import CallError, NotFoundError
 from kubeseg_local.runtime.logs import LogPump
 
 CREATED, RUNNING, EXITED = 0, 1, 2
@@ -71,7 +71,7 @@ CONTAINER_FIELDS = (
 def next_address(prefix: str, taken: set[str], last: int) -> tuple[str, int]:
     """A free address below `prefix` (its first two numbers), after number `last`; and its number.
 
-    Addresses go round, so that one isn't given to another pod at once. Raises Fault when all are
+    Addresses go round: one isn't given to another pod at once. Raises CallError when all are
     taken.
     """
     for step in range(1, LAST_HOST_NUMBER + 1):
@@ -79,7 +79,7 @@ def next_address(prefix: str, taken: set[str], last: int) -> tuple[str, int]:
         address = f"{prefix}.{number >> 8}.{number & 255}"
         if address not in taken:
             return address, number
-    raise Fault(f"no address is free below {prefix}.0.0/16")
+    raise CallError(f"no address is free below {prefix}.0.0/16")
 
 
 class Store:
@@ -146,17 +146,17 @@ class Store:
         shutil.rmtree(self.container_dir(container), ignore_errors=False)
 
     def sandbox(self, id_: str) -> Sandbox:
-        """The sandbox; raises NotFound."""
+        """The sandbox; raises NotFoundError."""
         with self.lock:
             if id_ not in self.sandboxes:
-                raise NotFound(f"sandbox {id_!r} not found")
+                raise NotFoundError(f"sandbox {id_!r} not found")
             return self.sandboxes[id_]
 
     def container(self, id_: str) -> Container:
-        """The container; raises NotFound."""
+        """The container; raises NotFoundError."""
         with self.lock:
             if id_ not in self.containers:
-                raise NotFound(f"container {id_!r} not found")
+                raise NotFoundError(f"container {id_!r} not found")
             return self.containers[id_]
 
     def containers_of(self, sandbox: Sandbox) -> list[Container]:

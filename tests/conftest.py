@@ -1,0 +1,33 @@
+"""The embedded cluster, started once for all tests that ask for it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+from kubeseg_local.cluster import Cluster
+
+from tests.support.cluster import DIRECTORY, GPUS, PORT_BASE, Namespace, TestCluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[TestCluster]:
+    """A running cluster, in a folder and on ports of its own; removed when the session ends."""
+    cluster = Cluster(DIRECTORY, PORT_BASE, GPUS)
+    cluster.down()  # what a killed session has left
+    try:
+        cluster.up()
+        yield TestCluster(cluster)
+    finally:
+        cluster.down()
+
+
+@pytest.fixture
+def namespace(cluster: TestCluster) -> Iterator[Namespace]:
+    """A fresh namespace in which Pod Security `restricted` is enforced."""
+    name = f"test-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield Namespace(cluster, name)
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
