@@ -15,7 +15,8 @@ setup: ## Dependencies into .venv, Kubernetes into the cache (every target does 
 
 demo: setup ## Train a model on a Kubernetes of its own; DATA=folder [IGNORE=label EPOCHS=n SIZE=px]
 	@$(BIN)/python -m kubeseg_local.demo $(if $(DATA),--data "$(DATA)") $(if $(IGNORE),--ignore "$(IGNORE)") \
-	  $(if $(EPOCHS),--epochs "$(EPOCHS)") $(if $(SIZE),--size "$(SIZE)")
+	  $(if $(EPOCHS),--epochs "$(EPOCHS)") $(if $(SIZE),--size "$(SIZE)") \
+	  $(if $(PORT_BASE),--port-base "$(PORT_BASE)")
 
 down: ## End the demo's cluster: no process, no mount and no file of it stays
 	@$(PYTHON) scripts/down.py

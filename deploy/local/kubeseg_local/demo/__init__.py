@@ -1,0 +1,1 @@
+"""`make demo`: from nothing to a trained model, and a picture of what it sees."""
