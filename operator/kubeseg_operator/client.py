@@ -20,6 +20,7 @@ _TRIES = 4
 #: Answers that say "not now": the request was not carried out.
 _LATER = frozenset({429, 503})
 _LONGEST_WAIT = 10.0
+_HEADERS = {"Accept": "application/json", "User-Agent": MANAGED_BY}
 
 
 class ApiError(Exception):
@@ -108,12 +109,7 @@ class Client:
         assert self._session, "Client is an async context manager"
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         for last in range(1, _TRIES + 1):
-            headers = {
-                **self._headers(),
-                "Accept": "application/json",
-                "Content-Type": kind,
-                "User-Agent": MANAGED_BY,
-            }
+            headers = {**_HEADERS, **self._headers(), "Content-Type": kind}
             try:
                 async with self._session.request(
                     verb, self._server + path, params=query, data=data, headers=headers

@@ -71,7 +71,7 @@ def _notable(old: JobProgress, new: JobProgress) -> bool:
 
 
 def _pause(old: JobProgress | None, new: JobProgress, now: datetime) -> float | None:
-    """Seconds until `new` is worth a write; None where it is now, infinity where it says nothing."""
+    """Seconds until `new` is worth a write; None: it is now; infinity: it says nothing new."""
     written = parse(old.updated) if old else None
     if old is None or written is None:
         return None

@@ -42,11 +42,14 @@ def _fold_report(draft: Draft, attempt: Attempt) -> None:
     report = draft.seen.progress
     if report is None or report.attempt != attempt.number or report.uid != draft.job.uid:
         return
+    if report.state == "Starting" and draft.status.progress is not None:
+        # It has yet to load its checkpoint: what is known of earlier attempts counts.
+        return
     key = draft.job.key
     draft.status, pause = fold(draft.status, report, job=key.name, uid=draft.job.uid, now=draft.now)
     if pause is not None:
         draft.again_after(pause)
-    if attempt.start_epoch is None:
+    if attempt.start_epoch is None and report.state != "Starting":
         draft.replace_last(start_epoch=report.start_epoch)
 
 

@@ -352,7 +352,10 @@ WRITTEN = progress(
         (16, {"epoch": 3, "step": 7}, True),
         (100, {"epoch": 3, "step": 2}, False),
         (1, {"epoch": 4, "step": 7}, True),
-        (1, {"epoch": 3, "step": 7, "checkpoint": {"epoch": 3}}, True),
+        (1, {"epoch": 3, "step": 7, "checkpoint": {"epoch": 3}}, False),
+        (3, {"epoch": 3, "step": 7, "checkpoint": {"epoch": 3}}, True),
+        # A trainer that has yet to load its checkpoint knows of no epoch.
+        (100, {"epoch": 0, "step": 0, "state": "Starting"}, False),
         (1, {"epoch": 3, "step": 7, "generation": 2}, True),
         (1, {"epoch": 3, "step": 37}, False),
     ],
