@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 
@@ -99,22 +100,32 @@ async def serve(connection: Connection) -> None:
         )
         async with servers:
             await _until_served(client, scope)
+            watches_begin = asyncio.Event()
             watch = kopf.operator(
                 registry=registry(intake, connection),
                 settings=settings(),
                 clusterwide=not names,
                 namespaces=names,
+                ready_flag=watches_begin,
             )
-            await _run(watch, auditor, workers, ready)
+            await _run(watch, watches_begin, auditor, workers, ready)
 
 
 async def _run(
-    watch: Coroutine[None, None, None], auditor: Auditor, workers: Workers, ready: asyncio.Event
+    watch: Coroutine[None, None, None],
+    watches_begin: asyncio.Event,
+    auditor: Auditor,
+    workers: Workers,
+    ready: asyncio.Event,
 ) -> None:
-    """Watch and work, until the watching ends by a signal or one of the two fails."""
-    watching = asyncio.create_task(watch)
+    """Watch and work, until a signal comes or one of the two fails."""
+    signalled = asyncio.Event()
 
     async def work() -> None:
+        await watches_begin.wait()
+        # kopf has set handlers of its own, which wait five seconds for tasks that aren't its own.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, signalled.set)
         # Visits begin with a full picture: half of one looks like children that are gone.
         await auditor.load()
         log.info("%d TrainingJobs found", len(auditor.store))
@@ -123,13 +134,13 @@ async def _run(
             group.create_task(workers.run())
             group.create_task(auditor.run())
 
-    working = asyncio.create_task(work())
+    tasks = [asyncio.create_task(part) for part in (watch, work(), signalled.wait())]
     try:
-        await asyncio.wait({watching, working}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (watching, working):
+        for task in tasks:
             task.cancel()
-        results = await asyncio.gather(watching, working, return_exceptions=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
     for result in results:
         if isinstance(result, Exception):
             raise result
