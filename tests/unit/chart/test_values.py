@@ -100,6 +100,7 @@ def test_every_value_has_a_comment() -> None:
         ("workspace.accessModes={}", ["/workspace/accessModes"]),
         ("commonLabels.a=1", ["/commonLabels/a", "want string"]),
         ("api.ingress.enabled=true", ["api.ingress.host must name the host"]),
+        ("api.anonymous.enabled=true,rbac.userRoles=false", ["needs the roles of rbac.userRoles"]),
     ],
 )
 def test_a_wrong_value_is_refused(helm: Helm, assignment: str, words: list[str]) -> None:
