@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from kubeseg_types import crd, names
-from tests.unit.chart.conftest import CHART, Helm, Render
+from tests.unit.chart.conftest import CHART, ROOT, Helm, Render
 
 Manifests = list[dict[str, Any]]
 
@@ -140,3 +140,21 @@ def test_large_numbers_are_written_out(render: Render) -> None:
     manifests = render("--set", "api.maxUploadBytes=4398046511104")
     text = yaml.safe_dump(of_kind(manifests, "Deployment"))
     assert "'4398046511104'" in text
+
+
+def test_the_operators_role_is_what_its_page_says(render: Render) -> None:
+    page = (ROOT / "docs" / "operator.md").read_text().split("## Permissions")[1]
+    rows = [line.split("|")[1:4] for line in page.split("\n## ")[0].splitlines() if "|" in line]
+    wanted = {
+        (group.strip().replace("(core)", ""), resource.strip(), frozenset(verbs.split(", ")))
+        for group, resource, verbs in ((g, r, v.strip()) for g, r, v in rows[2:])
+    }
+    role = next(
+        m for m in of_kind(render(), "ClusterRole") if m["metadata"]["name"] == "kubeseg-operator"
+    )
+    granted = {
+        (rule["apiGroups"][0], resource, frozenset(rule["verbs"]))
+        for rule in role["rules"]
+        for resource in rule["resources"]
+    }
+    assert granted == wanted
