@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from urllib.parse import quote
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,4 +57,11 @@ class RequestMetrics:
             self._requests.labels(method, route, str(status)).inc()
             self._seconds.labels(method, route).observe(seconds)
             if scope["path"] not in _QUIET:
-                log.info("%s %s %d %.0f ms", scope["method"], scope["path"], status, seconds * 1000)
+                # Quoted: a line feed in a path must not make a line of its own.
+                log.info(
+                    "%s %s %d %.0f ms",
+                    scope["method"],
+                    quote(scope["path"]),
+                    status,
+                    seconds * 1000,
+                )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -28,16 +27,12 @@ STUDY = {
 
 
 @pytest.fixture(scope="module")
-def crd(cluster: TestCluster) -> Iterator[None]:
-    """The CRD; taken away again where it was not there, so that Helm can install it later."""
+def crd(cluster: TestCluster) -> None:
+    """The CRD, unless it is there already, perhaps Helm's."""
     name = "customresourcedefinition/trainingjobs.kubeseg.dev"
-    there = cluster.kubectl("get", name, "--ignore-not-found")
-    if not there:
+    if not cluster.kubectl("get", name, "--ignore-not-found"):
         cluster.kubectl("apply", "-f", str(CRD))
         cluster.kubectl("wait", "--for=condition=Established", name, "--timeout=30s")
-    yield
-    if not there:
-        cluster.kubectl("delete", name)
 
 
 def binding(namespace: str, account: str, role: str) -> dict[str, object]:
@@ -58,14 +53,11 @@ def binding(namespace: str, account: str, role: str) -> dict[str, object]:
 def accounts(namespace: Namespace, crd: None) -> Iterator[dict[str, str]]:
     """Tokens of service accounts with the chart's own roles, and of one with none."""
     release = f"roles-{namespace.name}"
-    rendered = subprocess.run(
-        [
-            str(namespace.cluster.bin_dir / "helm"), "template", release,
-            str(ROOT / "charts/kubeseg"), "--show-only", "templates/userroles.yaml",
-            "--set", "rbac.aggregate=false", "--set", f"fullnameOverride={release}",
-        ],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    rendered = namespace.cluster.helm(
+        "template", release, str(ROOT / "charts/kubeseg"),
+        "--show-only", "templates/userroles.yaml",
+        "--set", "rbac.aggregate=false", "--set", f"fullnameOverride={release}",
+    )  # fmt: skip
     namespace.cluster.kubectl("apply", "-f", "-", stdin=rendered)
     names = ("user", "viewer", "nobody")
     namespace.apply(

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 BUFFER = 1 << 20
 UNPACKERS = 2
+#: A caller that has gone without a word must not hold its upload for ever.
+IDLE_SECONDS = 60
 
 
 class Datasets:
@@ -129,7 +131,7 @@ class Datasets:
         received, pending = 0, bytearray()
         with await asyncio.to_thread(file.open, "xb") as out:
             try:
-                async for chunk in body:
+                async for chunk in _in_time(body):
                     received += len(chunk)
                     self._check_size(received)
                     pending += chunk
@@ -139,6 +141,12 @@ class Datasets:
             except ClientDisconnect as error:
                 raise BadRequestError(
                     f"the upload broke off after {received} bytes; nothing was kept",
+                    kind="upload-incomplete",
+                ) from error
+            except TimeoutError as error:
+                raise BadRequestError(
+                    f"no byte came for {IDLE_SECONDS} s after {received} bytes; nothing was kept",
+                    status=408,
                     kind="upload-incomplete",
                 ) from error
             await asyncio.to_thread(out.write, bytes(pending))
@@ -165,6 +173,18 @@ class Datasets:
                 freeBytes=free,
                 neededBytes=needed,
             )
+
+
+async def _in_time(body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """`body`, with a TimeoutError where the next chunk takes longer than IDLE_SECONDS."""
+    iterator = aiter(body)
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                chunk = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        yield chunk
 
 
 def _check_name(name: str) -> None:

@@ -76,7 +76,7 @@ _UPLOAD: dict[str, Any] = {
     "summary": "Upload a data set",
     "status_code": 201,
     "response_description": _UPLOADED,
-    "responses": problems(400, 409, 413, 507),
+    "responses": problems(400, 408, 409, 413, 507),
     "openapi_extra": _BODY,
 }
 

@@ -56,6 +56,7 @@ _TEXTS = {
     401: "No bearer token, or one that is not valid.",
     403: "The token's owner may not do this here.",
     404: "It is not there.",
+    408: "The upload has stood still for too long; nothing was kept.",
     409: "It is there already, or in use.",
     413: "Past the limit of this service.",
     422: "The name, a parameter or the layout doesn't fit.",

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
 from kubeseg_api.storage import archive, datasets, layout
@@ -146,6 +148,16 @@ def test_a_directory_that_would_not_fit_into_memory_is_refused(tmp_path: Path) -
         file.write(end)
     with pytest.raises(archive.TooLargeError, match="directory takes 67108865 bytes"):
         archive.unpack(tmp_path / "z", tmp_path / "o", archive.Limits(100, 100), lambda *_: None)
+
+
+@given(st.text(alphabet="./\\a:\0\n é", min_size=1, max_size=12))
+@example("....")
+@example("a/...")
+def test_no_name_that_is_let_through_leads_out(name: str) -> None:
+    if archive.path_error(name) is None:
+        base = Path("/workspace/unpacked")
+        assert Path(os.path.normpath(base / name)).is_relative_to(base)
+        assert not name.startswith("/")
 
 
 def test_too_many_entries_are_refused() -> None:
@@ -316,6 +328,20 @@ async def test_an_upload_that_breaks_off_leaves_nothing(
 
     reply = await client.put("/v1/datasets/shapes", content=body())
     assert (reply.status_code, reply.json()["type"][-17:]) == (400, "upload-incomplete")
+    assert left_over(root) == []
+
+
+async def test_an_upload_that_stands_still_is_ended(
+    client: httpx.AsyncClient, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubeseg_api.services.datasets.IDLE_SECONDS", 0.05)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield dataset_zip()[:50]
+        await asyncio.Event().wait()
+
+    reply = await client.put("/v1/datasets/shapes", content=body())
+    assert (reply.status_code, reply.json()["type"][-17:]) == (408, "upload-incomplete")
     assert left_over(root) == []
 
 
