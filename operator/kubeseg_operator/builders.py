@@ -30,8 +30,6 @@ from kubeseg_types.trainer import trainer_config
 TRAINER_UID = 10001
 GRACE_SECONDS = 60
 APP_NAME = "kubeseg-trainer"
-#: Domains whose labels and annotations are ours or the system's: a user's wish for one is dropped.
-RESERVED_DOMAINS = (GROUP, "kubernetes.io", "k8s.io")
 
 
 def child_name(job: str, attempt: int) -> str:
@@ -65,13 +63,11 @@ def config_text(job: JobView, spec: TrainingJobSpec, attempt: int) -> str:
     return json.dumps(config.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _is_reserved(name: str) -> bool:
-    domain = name.rpartition("/")[0]
-    return any(domain == own or domain.endswith(f".{own}") for own in RESERVED_DOMAINS)
-
-
 def _passed_on(wanted: dict[str, str] | None) -> dict[str, str]:
-    return {name: value for name, value in (wanted or {}).items() if not _is_reserved(name)}
+    """A user's labels or annotations; the domain kubeseg.dev is ours alone."""
+    return {
+        name: value for name, value in (wanted or {}).items() if not name.startswith(f"{GROUP}/")
+    }
 
 
 def _plain(models: list[Any] | None) -> list[Raw]:
