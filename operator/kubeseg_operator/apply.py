@@ -43,7 +43,10 @@ class Applier:
                 return await self._create(job, manifest)
             case DeleteChild(name, uid):
                 options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
-                await self._delete(children_path(job.key.namespace, name), options)
+                leaving = await self._delete(children_path(job.key.namespace, name), options)
+                if "deletionTimestamp" in leaving.get("metadata", {}):
+                    # Known before the watch tells it: it isn't deleted twice.
+                    self._store.put_child(job.key, child_view(leaving))
             case PatchConfig(pod, uid, text):
                 await self._bring_config(job, pod, uid, text)
             case DeleteJob(uid, version):
@@ -70,13 +73,14 @@ class Applier:
         self._store.put_job(written)
         return written
 
-    async def _delete(self, path: str, options: Raw) -> None:
+    async def _delete(self, path: str, options: Raw) -> Raw:
         try:
-            await self._client.delete(path, options)
+            return await self._client.delete(path, options)
         except ApiError as error:
             # Gone, or another object by now: either way there is nothing left to delete.
             if error.code not in {404, 409}:
                 raise
+            return {}
 
     async def _bring_config(self, job: JobView, pod: str, uid: str, text: str) -> None:
         body = {"metadata": {"uid": uid, "annotations": {ANNOTATION_CONFIG: text}}}

@@ -1,0 +1,381 @@
+"""The loop against an API server in memory: crashes, conflicts, stale stores, who owns what.
+
+The in-memory server knows versions, UIDs and preconditions, and nothing else; the same behaviour on
+a real API server is tested in tests/integration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from kubeseg_operator.client import ApiError, ApiUnreachableError
+from kubeseg_operator.decide import Settings
+from kubeseg_operator.poller import Poller
+from kubeseg_operator.reconcile import Reconciler
+from kubeseg_operator.store import Store
+from kubeseg_operator.views import Key
+from kubeseg_operator.watched import Intake
+from tests.support.fake_api import FakeApi, Fault
+from tests.support.operator_objects import NOW, RUNNING, last_words, raw_child, raw_job, terminated
+
+KEY = Key("team", "job")
+
+
+@dataclass
+class World:
+    """An API server, and an operator that can be replaced by a fresh one at any time."""
+
+    poller: Poller
+    api: FakeApi = field(default_factory=FakeApi)
+    now: datetime = NOW
+    store: Store = field(default_factory=Store)
+
+    def __post_init__(self) -> None:
+        self.restart()
+        self.api.put("trainingjobs", raw_job())
+
+    def restart(self) -> None:
+        """A new operator: nothing is known but what is listed."""
+        self.store = Store()
+        self.intake = Intake(self.store, lambda _key: None)
+        self.reconciler = Reconciler(
+            self.api,  # type: ignore[arg-type]
+            self.store,
+            self.poller,
+            Settings(image="trainer:1", backoff_seconds=10),
+            clock=lambda: self.now,
+        )
+        self.api.untold.clear()
+        for plural in ("trainingjobs", "jobs", "pods"):
+            for found in self.api.all(plural):
+                self.api._tell(plural, found, deleted=False)
+
+    async def visit(self, *, told: bool = True) -> float | None:
+        """One visit, after the watches have told their news (or not: a stale store)."""
+        if told:
+            self.api.tell(self.intake)
+        return await self.reconciler.visit(KEY)
+
+    async def settle(self) -> None:
+        """Visit until nothing is written, whatever fails on the way."""
+        for _ in range(12):
+            before = len(self.api.writes)
+            try:
+                await self.visit()
+            except (ApiError, ApiUnreachableError):
+                continue
+            if len(self.api.writes) == before:
+                return
+        raise AssertionError(f"it does not settle: {self.api.writes}")
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.api.objects["trainingjobs", *KEY]["status"]
+        return status
+
+    @property
+    def jobs(self) -> list[str]:
+        return [job["metadata"]["name"] for job in self.api.all("jobs")]
+
+    def events(self) -> list[str]:
+        return [event["reason"] for event in self.api.all("events")]
+
+    def run_pod(self, attempt: int = 1) -> None:
+        """Play controller, scheduler and kubelet: the attempt's pod runs."""
+        owner = self.api.objects["jobs", "team", f"job-{attempt}"]
+        template = owner["spec"]["template"]["metadata"]
+        self.api.put(
+            "pods",
+            {
+                "metadata": {
+                    "name": f"job-{attempt}-0-x",
+                    "namespace": "team",
+                    "labels": template["labels"],
+                    "annotations": template["annotations"],
+                    "ownerReferences": [
+                        {"kind": "Job", "uid": owner["metadata"]["uid"], "controller": True}
+                    ],
+                },
+                "spec": {"nodeName": "node-a"},
+                "status": {
+                    "phase": "Running",
+                    "containerStatuses": [{"name": "trainer", "state": RUNNING}],
+                },
+            },
+        )
+
+    def end_pod(self, code: int, attempt: int = 1, message: str = "") -> None:
+        """The trainer ends, and the Job controller counts it."""
+        state = terminated(code, message=message)
+        status = {
+            "phase": "Failed" if code else "Succeeded",
+            "containerStatuses": [{"name": "trainer", "state": state}],
+        }
+        self.api.change("pods", "team", f"job-{attempt}-0-x", status=status)
+        condition = {"type": "Failed" if code else "Complete", "status": "True"}
+        self.api.change("jobs", "team", f"job-{attempt}", status={"conditions": [condition]})
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with Poller(lambda _key: None, port=9) as poller:
+        yield World(poller)
+
+
+def writes(world: World, since: int = 0) -> list[str]:
+    return [write for write in world.api.writes[since:] if write != "create events"]
+
+
+async def test_two_writes_start_a_job_and_none_follow(world: World) -> None:
+    await world.visit()
+    assert writes(world) == ["status trainingjobs", "create jobs"]
+    await world.settle()
+    world.restart()
+    await world.settle()
+    assert len(world.api.writes) == 2
+
+
+async def test_the_whole_life_takes_at_most_two_writes_a_step(world: World) -> None:
+    await world.settle()
+    world.run_pod()
+    before = len(world.api.writes)
+    await world.settle()
+    assert writes(world, before) == ["status trainingjobs"]
+    assert world.status["attempts"][0]["uid"]
+    world.end_pod(0, message=last_words(0, epoch=12))
+    before = len(world.api.writes)
+    await world.settle()
+    assert writes(world, before) == ["status trainingjobs"]
+    assert world.status["phase"] == "Succeeded"
+    assert world.events() == ["AttemptStarted", "Succeeded"]
+
+
+async def test_interrupted_is_one_step_into_the_next_attempt(world: World) -> None:
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    world.end_pod(75, message=last_words(75, epoch=3))
+    before = len(world.api.writes)
+    await world.settle()
+    assert writes(world, before) == ["status trainingjobs", "create jobs"]
+    assert world.jobs == ["job-1", "job-2"]
+
+
+def on(verb: str, part: str) -> Any:
+    return lambda called, path: called == verb and part in path
+
+
+FAULTS = [("PUT", "status"), ("POST", "jobs")]
+
+
+@pytest.mark.parametrize(("verb", "part"), FAULTS)
+@pytest.mark.parametrize("how", ["before", "after", 500, 409])
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_crash_around_any_write_of_a_start_leads_to_the_same_end(
+    world: World, verb: str, part: str, how: str | int, restart: bool
+) -> None:
+    world.api.faults.append(Fault(on(verb, part), how))
+    with contextlib.suppress(ApiError, ApiUnreachableError):
+        await world.visit()
+    if restart:
+        world.restart()
+    await world.settle()
+    assert world.jobs == ["job-1"]
+    assert [a["number"] for a in world.status["attempts"]] == [1]
+
+
+@pytest.mark.parametrize("how", ["before", "after", 500, 409])
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(("verb", "part"), FAULTS)
+async def test_a_crash_around_any_write_of_a_retry_leads_to_the_same_end(
+    world: World, verb: str, part: str, how: str | int, restart: bool
+) -> None:
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    world.end_pod(1)
+    await world.settle()
+    assert world.status["phase"] == "Retrying"
+    world.now += timedelta(seconds=11)
+    world.api.faults.append(Fault(on(verb, part), how))
+    with contextlib.suppress(ApiError, ApiUnreachableError):
+        await world.visit()
+    if restart:
+        world.restart()
+    await world.settle()
+    assert world.jobs == ["job-1", "job-2"]
+    assert [a["number"] for a in world.status["attempts"]] == [1, 2]
+
+
+async def test_a_stale_store_of_jobs_makes_no_second_attempt(world: World) -> None:
+    """The operator restarts, and the list of Jobs has not come yet."""
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    world.restart()
+    world.api.untold = [news for news in world.api.untold if news[0].plural == "trainingjobs"]
+    await world.visit()
+    assert len(world.status["attempts"]) == 1
+    assert world.jobs == ["job-1"]
+
+
+async def test_a_stale_store_of_the_job_writes_nothing_wrong(world: World) -> None:
+    await world.settle()
+    world.api.change("trainingjobs", *KEY, spec={"suspend": True}, metadata={"generation": 2})
+    await world.visit(told=False)
+    await world.settle()
+    assert world.status["observedGeneration"] == 2
+
+
+async def test_two_operators_at_once_make_one_attempt(world: World) -> None:
+    first = world.reconciler
+    world.api.tell(world.intake)
+    stale_store = world.store
+    world.restart()
+    await world.settle()
+    assert stale_store.job(KEY) is not None
+    await first.visit(KEY)  # from before the other one has begun
+    assert world.jobs == ["job-1"]
+    assert len(world.status["attempts"]) == 1
+
+
+async def test_a_finished_job_stays_finished_when_its_children_vanish(world: World) -> None:
+    await world.settle()
+    world.run_pod()
+    world.end_pod(0)
+    await world.settle()
+    world.api.remove("pods", "team", "job-1-0-x")
+    world.api.remove("jobs", "team", "job-1")
+    before = len(world.api.writes)
+    for _ in range(2):
+        await world.settle()
+        world.restart()
+    assert len(world.api.writes) == before
+    assert world.status["phase"] == "Succeeded"
+
+
+async def test_a_job_deleted_by_hand_is_followed_by_the_next_attempt(world: World) -> None:
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    world.api.remove("jobs", "team", "job-1")
+    assert await world.visit() == 5  # its pod still ends
+    assert world.jobs == []
+    world.api.remove("pods", "team", "job-1-0-x")
+    await world.settle()
+    assert world.jobs == ["job-2"]
+    assert world.status["attempts"][0]["outcome"] == "Interrupted"
+
+
+async def test_a_foreign_job_of_the_same_name_is_never_touched(world: World) -> None:
+    world.api.put("jobs", raw_child(owner=None, uid="foreign"))
+    await world.settle()
+    assert (world.status["phase"], world.jobs) == ("Blocked", ["job-1"])
+    assert "isn't this TrainingJob's" in world.status["summary"]["why"]
+    before = len(world.api.writes)
+    assert await world.visit() == 15
+    assert len(world.api.writes) == before  # nothing new to say
+    world.api.remove("jobs", "team", "job-1")
+    await world.settle()
+    assert world.status["phase"] == "Starting"
+
+
+async def test_the_job_of_a_deleted_predecessor_is_waited_for(world: World) -> None:
+    world.api.put("jobs", raw_child(owner="predecessor", uid="old"))
+    await world.settle()
+    assert world.status["phase"] == "Blocked"
+    assert "deleted TrainingJob of the same name" in world.status["summary"]["why"]
+    assert "delete jobs" not in world.api.writes
+
+
+@pytest.mark.parametrize("code", [403, 422])
+async def test_a_job_that_the_api_server_refuses_is_said(world: World, code: int) -> None:
+    world.api.faults += [Fault(on("POST", "jobs"), code) for _ in range(9)]
+    await world.visit()
+    assert world.status["phase"] == "Blocked"
+    assert "as the test wanted" in world.status["summary"]["why"]
+    world.api.faults.clear()
+    await world.settle()
+    assert world.jobs == ["job-1"]
+
+
+async def test_suspend_and_resume(world: World) -> None:
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    world.api.change("trainingjobs", *KEY, spec={"suspend": True}, metadata={"generation": 2})
+    await world.settle()
+    assert world.api.writes.count("delete jobs") == 1
+    world.end_pod(75, message=last_words(75, epoch=5))
+    world.api.remove("pods", "team", "job-1-0-x")
+    world.api.remove("jobs", "team", "job-1")
+    await world.settle()
+    assert (world.status["phase"], world.status["progress"]["epoch"]) == ("Suspended", 5)
+    world.api.change("trainingjobs", *KEY, spec={"suspend": False}, metadata={"generation": 3})
+    await world.settle()
+    assert world.jobs == ["job-2"]
+    assert world.events() == ["AttemptStarted", "Suspended", "Resumed"]
+
+
+async def test_a_changed_configuration_reaches_the_pod_once(world: World) -> None:
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    training = world.api.objects["trainingjobs", *KEY]["spec"]["training"] | {"epochs": 30}
+    world.api.change("trainingjobs", *KEY, spec={"training": training}, metadata={"generation": 2})
+    before = len(world.api.writes)
+    await world.settle()
+    assert writes(world, before) == ["patch pods", "status trainingjobs"]
+    annotation = world.api.objects["pods", "team", "job-1-0-x"]["metadata"]["annotations"]
+    assert '"epochs":30' in annotation["kubeseg.dev/config"]
+
+
+async def test_ttl_deletes_the_trainingjob_and_then_nothing_is_left_to_do(world: World) -> None:
+    world.api.change("trainingjobs", *KEY, spec={"ttlSecondsAfterFinished": 60})
+    await world.settle()
+    world.run_pod()
+    world.end_pod(0)
+    await world.settle()
+    assert await world.visit() == 60
+    world.now += timedelta(seconds=60)
+    await world.visit()
+    assert world.api.all("trainingjobs") == []
+    assert await world.visit() is None
+
+
+async def test_a_job_deleted_while_status_is_written_is_forgotten(world: World) -> None:
+    world.api.tell(world.intake)
+    world.api.remove("trainingjobs", *KEY)
+    assert await world.visit(told=False) is None
+    assert (len(world.store), world.jobs) == (0, [])
+
+
+async def test_the_same_name_applied_again_starts_anew(world: World) -> None:
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    world.api.remove("trainingjobs", *KEY)
+    world.api.put("trainingjobs", raw_job(uid="another"))
+    await world.visit()
+    assert world.status["phase"] == "Blocked"  # its predecessor's Job has to go first
+    world.api.remove("pods", "team", "job-1-0-x")
+    world.api.remove("jobs", "team", "job-1")
+    await world.settle()
+    assert [a["number"] for a in world.status["attempts"]] == [1]
+    owner = world.api.objects["jobs", "team", "job-1"]["metadata"]["ownerReferences"][0]
+    assert owner["uid"] == "another"
+
+
+async def test_a_lost_event_is_no_failure(world: World) -> None:
+    await world.settle()
+    world.run_pod()
+    world.api.faults.append(Fault(on("POST", "events"), 500))
+    await world.settle()
+    assert world.status["phase"] == "Running"
+    assert world.events() == []
