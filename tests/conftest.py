@@ -6,21 +6,21 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
-from kubeseg_local.cluster import Cluster
 
-from tests.support.cluster import DIRECTORY, GPUS, PORT_BASE, Namespace, TestCluster
+from kubeseg_local.cluster import Cluster
+from tests.support.cluster import GPUS, Namespace, TestCluster, free_slot
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[TestCluster]:
     """A running cluster, in a folder and on ports of its own; removed when the session ends."""
-    cluster = Cluster(DIRECTORY, PORT_BASE, GPUS)
-    cluster.down()  # what a killed session has left
-    try:
-        cluster.up()
-        yield TestCluster(cluster)
-    finally:
-        cluster.down()
+    with free_slot() as slot:
+        cluster = Cluster(slot.directory, slot.port_base, GPUS)
+        try:
+            cluster.up()
+            yield TestCluster(cluster)
+        finally:
+            cluster.down()
 
 
 @pytest.fixture

@@ -10,25 +10,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+
 from kubeseg_local import build
 from kubeseg_local.cluster import Cluster, ClusterError
 from kubeseg_local.processes import PROC, supervisors
-
-from tests.support.cluster import TestCluster, pod, wait_for
+from tests.support.cluster import TestCluster, free_slot, log_of, pod, wait_for
 
 pytestmark = pytest.mark.cluster
-PORT_BASE = 29443
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Cluster]:
+def own() -> Iterator[Cluster]:
     """A cluster that isn't up, apart from the shared one."""
-    cluster = Cluster(tmp_path / "cluster", PORT_BASE, 1)
-    yield cluster
-    cluster.down()
+    with free_slot() as slot:
+        cluster = Cluster(slot.directory, slot.port_base, 1)
+        yield cluster
+        cluster.down()
 
 
 def processes_of(cluster: Cluster, *words: str) -> list[int]:
@@ -88,7 +89,7 @@ def test_up_twice_then_crashes_then_down(own: Cluster) -> None:
     made["spec"]["restartPolicy"] = "Always"
     kubectl("apply", "-f", "-", stdin=json.dumps(made))
     restarts = "jsonpath={.status.containerStatuses[0].restartCount}"
-    wait_for("started", lambda: "started" in kubectl("logs", "lasts"))
+    wait_for("started", lambda: "started" in log_of(kubectl, "lasts"))
     kill(own, "kubeseg_local.runtime")
     wait_for("restarted", lambda: kubectl("get", "pod", "lasts", "-o", restarts) == "1")
     kubectl("wait", "pod/lasts", "--for=condition=Ready", "--timeout=30s")
@@ -102,9 +103,9 @@ def test_up_twice_then_crashes_then_down(own: Cluster) -> None:
 
 
 def test_an_interrupted_up_goes_on_and_a_killed_supervisor_is_replaced(own: Cluster) -> None:
-    up = command(own, "up", "--port-base", str(PORT_BASE))
+    up = command(own, "up", "--port-base", str(own._port_base))
     with subprocess.Popen(up, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        wait_for("its supervisor", lambda: supervisors(own.directory))
+        wait_for("its supervisor", partial(supervisors, own.directory))
         process.kill()
     own = Cluster(own.directory)
     assert own.up()
@@ -120,9 +121,9 @@ def test_an_interrupted_up_goes_on_and_a_killed_supervisor_is_replaced(own: Clus
 
 
 def test_up_killed_before_there_is_a_supervisor(own: Cluster) -> None:
-    up = command(own, "up", "--port-base", str(PORT_BASE))
+    up = command(own, "up", "--port-base", str(own._port_base))
     with subprocess.Popen(up, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        wait_for("its files", lambda: (own.directory / "pki" / "ca.crt").exists())
+        wait_for("its files", (own.directory / "pki" / "ca.crt").exists)
         process.kill()
     assert own.down()
     assert not own.directory.exists()
@@ -159,14 +160,15 @@ exec {real} "$name" "$@"
 
 
 def test_a_busy_port_is_named_with_its_process(own: Cluster) -> None:
+    port = (own._port_base or 0) + 3
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", PORT_BASE + 3))
+        taken.bind(("127.0.0.1", port))
         taken.listen(1)
         with pytest.raises(ClusterError) as refused:
             own.up()
     text = str(refused.value)
-    assert f"port {PORT_BASE + 3}, for kubelet, is taken by process {os.getpid()} (" in text
+    assert f"port {port}, for kubelet, is taken by process {os.getpid()} (" in text
     assert "--port-base" in text
 
 

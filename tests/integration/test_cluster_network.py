@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+
 from kubeseg_local.layout import LOOPBACK
 from kubeseg_local.processes import PROC, listeners, socket_inodes, supervisors
-
 from tests.support.cluster import Namespace, TestCluster, condition, pod, wait_for
 
 pytestmark = pytest.mark.cluster
@@ -127,7 +127,7 @@ def test_a_failing_liveness_probe_restarts_the_container(namespace: Namespace) -
 def test_a_probe_that_takes_too_long_is_ended(namespace: Namespace) -> None:
     probe = {"exec": {"command": ["sleep", "50"]}, "timeoutSeconds": 1, "periodSeconds": 1}
     namespace.apply(pod("slow", "sleep 1000", readinessProbe=probe))
-    wait_for("the probe's event", lambda: "did not end within 1 s" in namespace.events())
+    wait_for("the probe's event", lambda: "timed out after 1s" in namespace.events())
 
 
 def test_the_api_server_is_reached_with_the_pods_own_token(namespace: Namespace) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster import KubectlError, Namespace, container, pod, wait_for
+from tests.support.cluster import Namespace, container, log_of, pod, wait_for
 
 pytestmark = pytest.mark.cluster
 CLAIM = {
@@ -124,10 +124,20 @@ def test_config_map_secret_token_and_downward_api(namespace: Namespace) -> None:
         {"name": "token", "projected": {"sources": [token]}},
     ]
     namespace.apply(
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"word": "a\n"}},
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"word": "b\n"}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "c"},
+            "data": {"word": "a\n"},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "s"},
+            "stringData": {"word": "b\n"},
+        },
         made,
-    )  # fmt: skip
+    )
     running = namespace.wait_phase("reader", "Running")
     wait_for("the first lines", lambda: "first" in namespace.kubectl("logs", "reader"))
     namespace.kubectl("annotate", "pod", "reader", "note=second", "--overwrite")
@@ -208,29 +218,21 @@ def deleted(namespace: Namespace, name: str) -> float:
 
 def test_sigterm_is_heard_within_the_grace_period(namespace: Namespace) -> None:
     volumes, mounts = WORKSPACE["spec_volumes"], WORKSPACE["mounts"]
-    script = "trap 'echo saved > /workspace/saved; exit 3' TERM; echo ready; while true; do sleep 0.1; done"
+    script = "trap 'echo saved > /workspace/saved; exit 3' TERM; echo ready; sleep 1000 & wait"
     made = with_volumes("saves", script, volumes, mounts)
     made["spec"]["terminationGracePeriodSeconds"] = 30
     namespace.apply(CLAIM, made)
-    wait_for("ready", lambda: "ready" in (log_of(namespace, "saves")))
+    wait_for("ready", lambda: "ready" in log_of(namespace.kubectl, "saves"))
     assert deleted(namespace, "saves") < 15
     namespace.apply(with_volumes("reads", "cat /workspace/saved", volumes, mounts))
     assert namespace.finished("reads")["exitCode"] == 0
-
-
-def log_of(namespace: Namespace, name: str) -> str:
-    """The pod's log, or nothing while it has none."""
-    try:
-        return namespace.kubectl("logs", name)
-    except KubectlError:
-        return ""
 
 
 def test_sigkill_follows_and_takes_every_descendant(namespace: Namespace) -> None:
     # Grandchildren in sessions of their own, which no signal to a process group would reach.
     script = "trap '' TERM; setsid -f sleep 98765; setsid -f sleep 98765; echo ready; sleep 98765"
     namespace.apply(pod("stubborn", script))
-    wait_for("ready", lambda: "ready" in log_of(namespace, "stubborn"))
+    wait_for("ready", lambda: "ready" in log_of(namespace.kubectl, "stubborn"))
     assert sleepers() >= 3
     took = deleted(namespace, "stubborn")
     assert 1.5 < took < 20, "2 s of grace"

@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kubeseg_local.cluster import Cluster
+from kubeseg_local.layout import Ports
+from kubeseg_local.processes import port_is_free
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
-# A second test run at the same time needs a folder and ports of its own.
-DIRECTORY = Path(os.environ.get("KUBESEG_TEST_CLUSTER", ROOT / ".kubeseg" / "test-cluster"))
-# Beside a demo's, whose block begins at 26443.
-PORT_BASE = int(os.environ.get("KUBESEG_TEST_PORT_BASE", "28443"))
+# Beside a demo's, whose 400 ports begin at 26443; below the ports of outgoing connections.
+FIRST_PORT = 28443
+PORTS_APART = 500
+SLOTS = 8
 GPUS = 4
 POLL_S = 0.1
 TOOLS = "kubeseg-tools:1"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A folder and a block of ports that no other test session uses."""
+
+    directory: Path
+    port_base: int
+
+
+@contextlib.contextmanager
+def free_slot() -> Iterator[Slot]:
+    """A slot of our own, empty: sessions at the same time don't disturb each other.
+
+    What a killed session of this checkout has left in it is removed.
+    """
+    folder = ROOT / ".kubeseg"
+    folder.mkdir(exist_ok=True)
+    for number in range(SLOTS):
+        slot = Slot(folder / f"test-cluster-{number}", FIRST_PORT + PORTS_APART * number)
+        with (folder / f"{slot.directory.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            Cluster(slot.directory).down()
+            if not all(map(port_is_free, Ports(slot.port_base).named())):
+                continue  # another checkout's, or another user's
+            yield slot
+            return
+    raise RuntimeError(f"{SLOTS} test clusters are running on this machine: end some")
 
 
 class KubectlError(AssertionError):
@@ -53,10 +89,12 @@ class TestCluster:
 
     @property
     def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
         return self.cluster.kubeconfig
 
     @property
     def bin_dir(self) -> Path:
+        """Folder of kubectl and helm."""
         return self.cluster.bin_dir
 
     def node_port(self, number: int) -> int:
@@ -147,6 +185,14 @@ class Namespace:
     def events(self) -> str:
         """Reasons and messages of the namespace's events."""
         return self.kubectl("get", "events", "-o", "custom-columns=R:.reason,M:.message")
+
+
+def log_of(kubectl: Callable[..., str], name: str) -> str:
+    """The pod's log, or nothing while it has none."""
+    try:
+        return kubectl("logs", name)
+    except KubectlError:
+        return ""
 
 
 def condition(thing: dict[str, Any], kind: str) -> str:
