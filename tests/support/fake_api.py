@@ -104,9 +104,9 @@ class FakeApi:
         self._check(known, options["preconditions"], "DELETE", path)
         self.writes.append(f"delete {plural}")
         if options["propagationPolicy"] == "Foreground":
-            self.change(plural, namespace, name, metadata={"deletionTimestamp": "now"})
-        else:
-            self.remove(plural, namespace, name)
+            leaving = self.change(plural, namespace, name, metadata={"deletionTimestamp": "now"})
+            return self._answer(leaving, lost)
+        self.remove(plural, namespace, name)
         return self._answer({}, lost)
 
     # What tests do: they play the users and the controllers.

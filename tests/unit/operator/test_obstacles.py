@@ -32,14 +32,14 @@ def refused(message: str) -> list[dict[str, Any]]:
     [
         (
             (
-                "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to deallocate, "
-                "preemption: 0/3 nodes are available: 3 No preemption victims found."
+                "0/3 nodes are available: 3 Insufficient nvidia.com/gpu. no new claims to "
+                "deallocate, preemption: 0/3 nodes are available: 3 No preemption victims found."
             ),
             "Unschedulable",
             (
                 "needs 1 nvidia.com/gpu, 1 CPU, 4Gi memory on one node; 0/3 nodes are available: "
-                "3 Insufficient nvidia.com/gpu. To do: ask for less in spec.resources, or wait for a "
-                "node with so much free."
+                "3 Insufficient nvidia.com/gpu. To do: ask for less in spec.resources, or wait for "
+                "a node with so much free."
             ),
         ),
         (
@@ -63,8 +63,8 @@ def refused(message: str) -> list[dict[str, Any]]:
             '0/1 nodes are available: persistentvolumeclaim "kubeseg-workspace" not found.',
             "WorkspaceMissing",
             (
-                'workspace claim "kubeseg-workspace" is not there: create this PersistentVolumeClaim '
-                "in the job's namespace (ReadWriteMany), and the job goes on by itself."
+                'workspace claim "kubeseg-workspace" is not there: create this '
+                "PersistentVolumeClaim in the job's namespace (ReadWriteMany), and the job goes on by itself."
             ),
         ),
         (
