@@ -13,7 +13,7 @@ import pytest
 
 from kubeseg_api.services.studies import job_name
 from kubeseg_types.spec import Architecture
-from tests.support.cluster import ROOT, Namespace, TestCluster
+from tests.support.cluster import ROOT, Namespace, TestCluster, condition, wait_for
 from tests.support.facade import Facade, start_facade
 from tests.support.run_folders import dataset_zip, write_run
 
@@ -32,7 +32,13 @@ def crd(cluster: TestCluster) -> None:
     name = "customresourcedefinition/trainingjobs.kubeseg.dev"
     if not cluster.kubectl("get", name, "--ignore-not-found"):
         cluster.kubectl("apply", "-f", str(CRD))
-        cluster.kubectl("wait", "--for=condition=Established", name, "--timeout=30s")
+
+    def established() -> bool:
+        # Not `kubectl wait`: it fails where there is no status yet.
+        found = json.loads(cluster.kubectl("get", name, "-o", "json"))
+        return condition(found, "Established") == "True"
+
+    wait_for("the CRD is established", established)
 
 
 def binding(namespace: str, account: str, role: str) -> dict[str, object]:
