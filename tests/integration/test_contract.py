@@ -1,0 +1,138 @@
+"""The CRD on a real API server: defaults, bounds, CEL rules, and what may change later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from kubeseg_types.refusals import refusals
+from kubeseg_types.rules import LIVE_TRAINING
+from kubeseg_types.spec import TrainingJobSpec
+from kubeseg_types.training import Training
+from tests.support.cluster import ROOT, KubectlError, Namespace, TestCluster, wait_for
+from tests.unit.types.test_models import REFUSED, SMALLEST, merged
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def crd(cluster: TestCluster) -> None:
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(
+        ROOT / "charts/kubeseg/files/trainingjobs.yaml"
+    ))  # fmt: skip
+    wait_for(
+        "the API server serves TrainingJobs",
+        lambda: "trainingjobs" in cluster.kubectl("api-resources", "--api-group=kubeseg.dev"),
+    )
+
+
+@pytest.fixture
+def space(crd: None, namespace: Namespace) -> Namespace:
+    return namespace
+
+
+def job(spec: dict[str, Any], name: str = "job") -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeseg.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def refused(space: Namespace, manifest: dict[str, Any]) -> str:
+    with pytest.raises(KubectlError) as caught:
+        space.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
+    return str(caught.value)
+
+
+def test_the_api_server_fills_in_what_the_models_would(space: Namespace) -> None:
+    space.apply(job(SMALLEST))
+    assert space.get("tj", "job")["spec"] == TrainingJobSpec.model_validate(SMALLEST).to_dict()
+
+
+@pytest.mark.parametrize(("change", "field"), REFUSED)
+def test_the_api_server_refuses_what_the_trainer_would(
+    space: Namespace, change: dict[str, Any], field: str
+) -> None:
+    spec = merged(SMALLEST, change)
+    sentence = refusals(TrainingJobSpec.model_validate(spec))[0]
+    said = refused(space, job(spec))
+    assert field in said
+    assert sentence.split(": ", 1)[1] in said
+
+
+CHANGES: dict[str, Any] = {
+    "epochs": 9, "learningRate": 0.5, "batchSize": 3, "imageSize": 96,
+    "optimizer": {"name": "SGD"}, "scheduler": {"name": "Constant"},
+    "loss": {"terms": [{"name": "Dice"}]}, "augmentation": {"preset": "None"},
+    "precision": "Float32", "seed": 7, "earlyStopping": {"patience": 3}, "accumulate": 2,
+    "clip": 1, "stallTimeout": "5m",
+}  # fmt: skip
+
+
+def test_what_defines_a_training_must_not_change_and_the_rest_may(space: Namespace) -> None:
+    fields = {info.alias or name for name, info in Training.model_fields.items()}
+    assert set(CHANGES) == fields - {"compile"}, "every field of training is tried"
+    space.apply(job(SMALLEST))
+    for field, value in CHANGES.items():
+        manifest = job(merged(SMALLEST, {"training": {field: value}}))
+        if field in LIVE_TRAINING:
+            space.apply(manifest)
+        else:
+            said = refused(space, manifest)
+            assert f"spec.training.{field}" in said
+            assert "must not change once the job exists" in said
+    for change in ({"model": {"encoder": "resnet50"}}, {"dataset": {"testSize": 0.5}}):
+        assert "must not change" in refused(space, job(merged(SMALLEST, change)))
+    for change in (
+        {"suspend": True}, {"stop": True}, {"image": "other:1"}, {"maxRetries": 9},
+        {"checkpoint": {"keepLast": 5}}, {"nodeSelector": {"disk": "fast"}},
+        {"resources": {"memory": "8Gi"}}, {"ttlSecondsAfterFinished": 60},
+    ):  # fmt: skip
+        space.apply(job(merged(SMALLEST, change)))
+
+
+@pytest.mark.parametrize(
+    ("name", "fine"),
+    [("x" * 52, True), ("a-1", True), ("x" * 53, False), ("a.b", False), ("9", True)],
+)
+def test_names(space: Namespace, name: str, fine: bool) -> None:
+    if fine:
+        space.apply(job(SMALLEST, name))
+    else:
+        assert "must have a name of at most 52 characters" in refused(space, job(SMALLEST, name))
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        (
+            {"name": "A", "value": "1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            "must have value or valueFrom, not both",
+        ),
+        ({"name": "A", "valueFrom": {}}, "must have exactly one of"),
+        ({"name": "1A", "value": ""}, "spec.env[0].name"),
+    ],
+)
+def test_unions(space: Namespace, env: dict[str, Any], sentence: str) -> None:
+    assert sentence in refused(space, job(merged(SMALLEST, {"env": [env]})))
+
+
+def test_the_short_name_and_the_columns(space: Namespace) -> None:
+    space.apply(job(SMALLEST))
+    header = space.kubectl("get", "tj").splitlines()[0].split()
+    assert header == ["NAME", "PHASE", "EPOCH", "VAL-IOU", "BEST", "ETA", "GPUS", "AGE"]
+
+
+def test_status_is_a_subresource(space: Namespace) -> None:
+    space.apply(job(SMALLEST))
+    space.kubectl("patch", "tj", "job", "--type=merge", "-p", '{"status":{"phase":"Running"}}')
+    assert "status" not in space.get("tj", "job")
+    space.kubectl(
+        "patch", "tj", "job", "--subresource=status", "--type=merge",
+        "-p", '{"status":{"phase":"Running"}}',
+    )  # fmt: skip
+    assert space.get("tj", "job")["status"]["phase"] == "Running"
