@@ -35,7 +35,8 @@ class Installation(Namespace):
 
     def status(self, job: str) -> dict[str, Any]:
         """`status` of a TrainingJob, {} at first."""
-        return self.get("tj", job).get("status", {})
+        status: dict[str, Any] = self.get("tj", job).get("status", {})
+        return status
 
     def condition(self, job: str, kind: str) -> dict[str, Any]:
         """One of a TrainingJob's conditions, {} where it is not there."""
@@ -62,7 +63,7 @@ class Installation(Namespace):
             told = json.dumps(self.status(job), indent=1)
             raise NotReachedError(f"{error}\n{told}\n{pods}\n{logs}") from None
 
-    def wait_phase(self, job: str, phase: str, seconds: float = 180) -> dict[str, Any]:
+    def wait_job(self, job: str, phase: str, seconds: float = 180) -> dict[str, Any]:
         """The status of `job` once it is in `phase`."""
         return self.wait_status(job, phase, lambda s: s.get("phase") == phase, seconds)
 

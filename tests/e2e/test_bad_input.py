@@ -68,7 +68,7 @@ def test_a_data_set_that_does_not_fit_fails_at_once_and_names_the_file(
     if what == "label":
         manifest["spec"]["dataset"]["classes"] = [{"name": n} for n in ("bg", "disc", "square")]
     kubeseg.apply(manifest)
-    status = kubeseg.wait_phase(f"bad-{what}", "Failed", 90)
+    status = kubeseg.wait_job(f"bad-{what}", "Failed", 90)
     failed = kubeseg.condition(f"bad-{what}", "Failed")
     assert failed["reason"] == "InvalidDataset"
     assert "003.png" in failed["message"]
@@ -79,7 +79,7 @@ def test_a_data_set_that_does_not_fit_fails_at_once_and_names_the_file(
 def test_an_unknown_data_set_names_those_there_are(kubeseg: Installation) -> None:
     kubeseg.data_set("small")
     kubeseg.apply(training_job("no-data", epochs=3, dataset="smal"))
-    kubeseg.wait_phase("no-data", "Failed", 90)
+    kubeseg.wait_job("no-data", "Failed", 90)
     failed = kubeseg.condition("no-data", "Failed")
     assert failed["reason"] == "InvalidDataset"
     assert '"smal"' in failed["message"] or "'smal'" in failed["message"]
@@ -90,7 +90,7 @@ def test_an_encoder_that_does_not_exist(kubeseg: Installation) -> None:
     kubeseg.data_set("small")
     model = {"architecture": "Unet", "encoder": "resnet35"}
     kubeseg.apply(training_job("no-encoder", epochs=3, model=model))
-    kubeseg.wait_phase("no-encoder", "Failed", 90)
+    kubeseg.wait_job("no-encoder", "Failed", 90)
     failed = kubeseg.condition("no-encoder", "Failed")
     assert failed["reason"] == "InvalidConfiguration"
     assert "spec.model.encoder" in failed["message"]
@@ -100,7 +100,7 @@ def test_an_encoder_that_does_not_exist(kubeseg: Installation) -> None:
 def test_an_image_that_can_not_be_pulled_is_said(kubeseg: Installation) -> None:
     kubeseg.data_set("small")
     kubeseg.apply(training_job("no-image", epochs=3, image="example.test/trainer:9.9"))
-    kubeseg.wait_phase("no-image", "Blocked", 90)
+    kubeseg.wait_job("no-image", "Blocked", 90)
     blocked = kubeseg.condition("no-image", "Blocked")
     assert "example.test/trainer:9.9" in blocked["message"]
     kubeseg.kubectl("delete", "tj", "no-image")
@@ -111,7 +111,7 @@ def test_more_gpus_than_there_are_is_said(kubeseg: Installation) -> None:
     manifest = training_job("no-gpu", epochs=3)
     manifest["spec"]["resources"] |= {"gpus": 1, "gpuResource": "example.test/tpu"}
     kubeseg.apply(manifest)
-    kubeseg.wait_phase("no-gpu", "Blocked", 90)
+    kubeseg.wait_job("no-gpu", "Blocked", 90)
     assert "example.test/tpu" in kubeseg.condition("no-gpu", "Blocked")["message"]
     kubeseg.kubectl("delete", "tj", "no-gpu")
 

@@ -35,7 +35,8 @@ def call(kubeseg: Installation, method: str, path: str, **params: Any) -> httpx.
 
 
 def losses(kubeseg: Installation, name: str) -> list[float]:
-    return call(kubeseg, "GET", "/study", ModelName=name).json()["val_loss"]
+    found: list[float] = call(kubeseg, "GET", "/study", ModelName=name).json()["val_loss"]
+    return found
 
 
 def test_from_a_study_to_a_file_that_torch_and_smp_load_alone(
@@ -95,7 +96,7 @@ def test_every_answer_is_the_same_after_the_facade_was_killed(kubeseg: Installat
                 body.pop("AnswerDate", None)
         return [(reply.status_code, body) for reply, body in zip(replies, bodies, strict=True)]
 
-    kubeseg.wait_phase(job_of(kubeseg, name), "Succeeded")
+    kubeseg.wait_job(job_of(kubeseg, name), "Succeeded")
     before = answers()
     kubeseg.kubectl(
         "delete", "pod", "-l", "app.kubernetes.io/component=api", "--force", "--grace-period=0"
@@ -128,7 +129,7 @@ def test_epochs_changed_and_the_study_deleted_while_it_runs(kubeseg: Installatio
     assert (reply.status_code, reply.json()["Description"]) == (200, "Successful")
     reply = call(kubeseg, "PUT", "/study", ModelName=name, Epochs=1)
     assert reply.json()["Description"] == "Study will be stopped after current epoch"
-    kubeseg.wait_phase(job_of(kubeseg, name), "Succeeded")
+    kubeseg.wait_job(job_of(kubeseg, name), "Succeeded")
     done = len(losses(kubeseg, name))
     assert 1 <= done < 500
     # More epochs on a finished study: it goes on training.

@@ -23,7 +23,7 @@ def epochs_of(history: list[dict[str, Any]]) -> list[int]:
 
 def finished_well(kubeseg: Installation, job: str, epochs: int) -> dict[str, Any]:
     """The status of a job that succeeded, with each epoch once in its history."""
-    status = kubeseg.wait_phase(job, "Succeeded", 240)
+    status = kubeseg.wait_job(job, "Succeeded", 240)
     assert epochs_of(kubeseg.history(job)) == list(range(1, epochs + 1))
     assert status["progress"]["epoch"] == epochs
     return status
@@ -103,7 +103,7 @@ def test_the_operator_killed_and_restarted_in_the_middle(kubeseg: Installation) 
 def test_the_same_name_deleted_and_applied_again_starts_anew(kubeseg: Installation) -> None:
     kubeseg.data_set("small")
     kubeseg.apply(training_job("again", epochs=2))
-    kubeseg.wait_phase("again", "Succeeded")
+    kubeseg.wait_job("again", "Succeeded")
     first = kubeseg.get("tj", "again")["metadata"]["uid"]
     kubeseg.kubectl("delete", "tj", "again")
     kubeseg.apply(training_job("again", epochs=3))
@@ -135,7 +135,7 @@ def test_suspend_and_resume(kubeseg: Installation) -> None:
     kubeseg.apply(training_job("paused", epochs=20))
     kubeseg.wait_epoch("paused", 2)
     kubeseg.kubectl("patch", "tj", "paused", "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    status = kubeseg.wait_phase("paused", "Suspended")
+    status = kubeseg.wait_job("paused", "Suspended")
     assert not kubeseg.items("pods", "kubeseg.dev/job=paused"), "no pod stays"
     done = len(kubeseg.history("paused"))
     assert status["attempts"][-1]["outcome"] == "Interrupted"
@@ -162,7 +162,7 @@ def test_epochs_changed_while_it_runs_and_after_it(kubeseg: Installation) -> Non
         lambda s: s.get("progress", {}).get("trainerGeneration") == generation,
         60,
     )
-    status = kubeseg.wait_phase("edited", "Succeeded")
+    status = kubeseg.wait_job("edited", "Succeeded")
     assert len(status["attempts"]) == 1, "without a restart"
     reached = status["progress"]["epoch"]
     assert 12 <= reached < 1000
@@ -182,7 +182,7 @@ def test_stop_ends_gracefully_and_counts_as_success(kubeseg: Installation) -> No
     kubeseg.apply(training_job("stopped", epochs=1000))
     kubeseg.wait_epoch("stopped", 1)
     kubeseg.kubectl("patch", "tj", "stopped", "--type=merge", "-p", '{"spec":{"stop":true}}')
-    status = kubeseg.wait_phase("stopped", "Succeeded")
+    status = kubeseg.wait_job("stopped", "Succeeded")
     assert status["progress"]["epoch"] < 1000
     assert (kubeseg.workspace() / status["run"]["path"] / "model" / "config.json").is_file()
 

@@ -72,6 +72,16 @@ CHANGES: dict[str, Any] = {
     "clip": 1, "stallTimeout": "5m",
 }  # fmt: skip
 
+IMMUTABLE: list[dict[str, Any]] = [
+    {"model": {"encoder": "resnet50"}}, {"dataset": {"testSize": 0.5}},
+    {"workspace": {"claimName": "other"}},
+]  # fmt: skip
+MUTABLE: list[dict[str, Any]] = [
+    {"suspend": True}, {"stop": True}, {"image": "other:1"}, {"maxRetries": 9},
+    {"checkpoint": {"keepLast": 5}}, {"nodeSelector": {"disk": "fast"}},
+    {"resources": {"memory": "8Gi"}}, {"ttlSecondsAfterFinished": 60},
+]  # fmt: skip
+
 
 def test_what_defines_a_training_must_not_change_and_the_rest_may(space: Namespace) -> None:
     fields = {info.alias or name for name, info in Training.model_fields.items()}
@@ -85,13 +95,9 @@ def test_what_defines_a_training_must_not_change_and_the_rest_may(space: Namespa
             said = refused(space, manifest)
             assert f"spec.training.{field}" in said
             assert "must not change once the job exists" in said
-    for change in ({"model": {"encoder": "resnet50"}}, {"dataset": {"testSize": 0.5}}):
+    for change in IMMUTABLE:
         assert "must not change" in refused(space, job(merged(SMALLEST, change)))
-    for change in (
-        {"suspend": True}, {"stop": True}, {"image": "other:1"}, {"maxRetries": 9},
-        {"checkpoint": {"keepLast": 5}}, {"nodeSelector": {"disk": "fast"}},
-        {"resources": {"memory": "8Gi"}}, {"ttlSecondsAfterFinished": 60},
-    ):  # fmt: skip
+    for change in MUTABLE:
         space.apply(job(merged(SMALLEST, change)))
 
 
