@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (`kubeseg_types.exit_codes`)."""
     options = _parser().parse_args(argv)
     prepare_environment()
+    # The workspace belongs to a group: the facade reads what a trainer wrote, and removes it.
+    os.umask(0o002)
     if options.command == "predict":
         from kubeseg_trainer.predict_command import predict_images
 

@@ -69,7 +69,6 @@ class Loop:
         pin = around.device.type == "cuda"
         self._train_loader = Loader(task.train, workers=around.workers, pin=pin)
         self._validation_loader = Loader(task.validation, workers=around.workers, pin=pin)
-        self._rate = 0.0
         self._waiting = 0.0
         self._epoch_seconds: list[float] = []
         self._last_saved = time.monotonic()
@@ -196,14 +195,14 @@ class Loop:
         """One optimizer step over `parts`; InterruptionError undoes what it had begun."""
         state, training = self.state, self._config.training
         network = self.task.network
-        self._rate = learning_rate(
+        rate = learning_rate(
             training.scheduler,
             peak=training.learning_rate,
             done=progress,
             epochs=training.epochs,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate
+            group["lr"] = rate
         # Dropout and the like: a function of the seed and the step, so nothing needs saving.
         torch.manual_seed((training.seed + (state.step + 1) * _STRIDE) % 2**63)
         before = [b.clone() for b in network.buffers()] if len(parts) > 1 else []
@@ -230,6 +229,7 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         state.sums = sums
+        state.learning_rate = rate
         state.step += 1
         state.position += count
 
@@ -318,7 +318,7 @@ class Loop:
             step=state.step,
             train=train,
             validation=validation,
-            learning_rate=self._rate,
+            learning_rate=state.learning_rate,
             seconds=round(state.seconds, 3),
             samples_per_second=round(train.samples / max(state.seconds, 1e-9), 3),
             time=now(),

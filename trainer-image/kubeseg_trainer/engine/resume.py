@@ -77,6 +77,7 @@ def restore(
         step=stored["step"],
         position=min(stored["position"], len(task.train)),
         seconds=stored["seconds"],
+        learning_rate=stored["learningRate"],
         history=[EpochRecord.model_validate(entry) for entry in stored["history"]],
         generation=max(stored["generation"], config.generation),
     )

@@ -24,6 +24,8 @@ class State:
     position: int = 0
     #: Seconds spent on the current epoch's steps so far.
     seconds: float = 0.0
+    #: Learning rate of the last step.
+    learning_rate: float = 0.0
     #: All finished epochs.
     history: list[EpochRecord] = field(default_factory=list)
     #: The newest generation of the configuration seen.

@@ -99,6 +99,7 @@ class Store:
             "step": state.step,
             "position": state.position,
             "seconds": state.seconds,
+            "learningRate": state.learning_rate,
             "generation": state.generation,
             "history": [record.to_dict() for record in state.history],
             **identity,

@@ -1,0 +1,174 @@
+"""The operator as a process beside the cluster, and TrainingJobs whose trainer follows a script."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.cluster import ROOT, Namespace, TestCluster, wait_for
+
+IMAGE = "scripted-trainer"
+AGENT = "kubeseg-operator"
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "kubeseg-workspace"},
+    "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+
+
+def add_scripted_trainer(cluster: TestCluster) -> None:
+    """Make the image known to the cluster's runtime."""
+    file = cluster.cluster.directory / "images.json"
+    known = json.loads(file.read_text())
+    script = ROOT / "tests" / "support" / "scripted_trainer.py"
+    known["images"][IMAGE] = {"entrypoint": [sys.executable, str(script)], "uid": 10001}
+    fresh = file.with_suffix(".new")
+    fresh.write_text(json.dumps(known))
+    fresh.replace(file)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+class OperatorProcess:
+    """`kubeseg-operator` with the administrator's kubeconfig, for one namespace."""
+
+    def __init__(self, cluster: TestCluster, namespace: str, log: Path) -> None:
+        self.log = log
+        self.probes, self.metrics = free_port(), free_port()
+        self._environment = os.environ | {
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "KUBESEG_NAMESPACES": namespace,
+            "KUBESEG_TRAINER_IMAGE": f"{IMAGE}:1",
+            "KUBESEG_BACKOFF_SECONDS": "1",
+            "KUBESEG_PROBES_PORT": str(self.probes),
+            "KUBESEG_METRICS_PORT": str(self.metrics),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "kubeseg_operator.main"],
+                env=self._environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        wait_for("the operator is ready", lambda: self.probe("readyz") == 200, 60)
+
+    def probe(self, name: str) -> int:
+        """HTTP status of a probe; 0 where nobody listens."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.probes}/{name}", timeout=5).status_code
+        except httpx.TransportError:
+            return 0
+
+    def series(self, name: str) -> dict[str, float]:
+        """All series of a metric: labels → value."""
+        text = httpx.get(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5).text
+        found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE)
+        return {labels: float(value) for labels, value in found}
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; returns the exit code."""
+        assert self._process
+        self._process.send_signal(number)
+        return self._process.wait(30)
+
+
+class Place(Namespace):
+    """A namespace with a workspace and an operator of its own."""
+
+    operator: OperatorProcess
+
+    def job(self, name: str, script: dict[str, Any], **spec: Any) -> None:
+        """Apply a TrainingJob whose trainer does as `script` says."""
+        environment = [{"name": "SCRIPT", "value": json.dumps(script)}, *spec.pop("env", [])]
+        wanted = {
+            "dataset": {"name": "none"},
+            "training": {"epochs": script.get("epochs", 1) or 1},
+            "resources": {"cpu": "10m", "memory": "64Mi"},
+            "env": environment,
+        }
+        manifest = {
+            "apiVersion": "kubeseg.dev/v1alpha1",
+            "kind": "TrainingJob",
+            "metadata": {"name": name},
+            "spec": wanted | spec,
+        }
+        self.apply(manifest)
+
+    def edit(self, name: str, **spec: Any) -> None:
+        """Change parts of a TrainingJob's spec."""
+        patch = json.dumps({"spec": spec})
+        self.kubectl("patch", "tj", name, "--type", "merge", "-p", patch)
+
+    def until(
+        self, name: str, look: Callable[[dict[str, Any]], Any], deadline: float = 60
+    ) -> dict[str, Any]:
+        """The status, once `look` finds it so."""
+        found = self.wait("tj", name, lambda each: look(each.get("status", {})), deadline)
+        status: dict[str, Any] = found["status"]
+        return status
+
+    def phase(self, name: str, phase: str, deadline: float = 60) -> dict[str, Any]:
+        """The status, once the job is in this phase."""
+        return self.until(name, lambda status: status.get("phase") == phase, deadline)
+
+    def story(self, name: str) -> list[str]:
+        """Reasons of the job's events, in order."""
+        text = self.kubectl(
+            "get", "events", "--field-selector", f"involvedObject.name={name}", "-o", "json"
+        )
+        events = [
+            e for e in json.loads(text)["items"] if e["involvedObject"]["kind"] == "TrainingJob"
+        ]
+        return [
+            e["reason"] for e in sorted(events, key=lambda e: int(e["metadata"]["resourceVersion"]))
+        ]
+
+    def calls(self, name: str = "", agent: str = AGENT) -> list[dict[str, Any]]:
+        """The API server's log of writes in this namespace by `agent`, to objects named so."""
+        log = self.cluster.cluster.directory / "logs" / "audit.log"
+        found = []
+        for line in log.read_text().splitlines():
+            entry = json.loads(line)
+            target = entry.get("objectRef") or {}
+            if (
+                entry["stage"] == "ResponseComplete"
+                and entry["verb"] not in {"get", "list", "watch"}
+                and target.get("namespace") == self.name
+                and target.get("name", "").startswith(name)
+                and entry.get("userAgent", "").startswith(agent)
+            ):
+                found.append(entry)
+        return found
+
+    def written(self, name: str) -> list[str]:
+        """The operator's writes on a job and its children, events aside."""
+        verbs = [
+            " ".join(
+                filter(
+                    None, (e["verb"], e["objectRef"]["resource"], e["objectRef"].get("subresource"))
+                )
+            )
+            for e in self.calls(name)
+        ]
+        return [verb for verb in verbs if "events" not in verb]

@@ -1,0 +1,124 @@
+"""Real tiny trainings in the test's own process: the whole of `kubeseg-trainer train`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeseg_trainer.engine.watchdog import Watchdog
+from kubeseg_trainer.environment import prepare_environment
+from kubeseg_trainer.train_command import TrainOptions, train
+from kubeseg_types.trainer import EpochRecord, RunRecord
+
+# Before torch is imported, as the command line does it.
+prepare_environment()
+
+#: The smallest that smp builds: 0.4 million parameters, 25 ms a step at 32 pixels.
+MODEL = {"architecture": "Linknet", "encoder": "tu-test_resnet"}
+
+
+def config_of(job: str = "tiny", **more: Any) -> dict[str, Any]:
+    """A `TrainerConfig` document: 2 epochs, batch 2, 32 pixels; mappings in `more` are merged."""
+    config: dict[str, Any] = {
+        "job": job,
+        "uid": "u1",
+        "model": MODEL,
+        "dataset": {"name": "discs", "testSize": 0.34},
+        "training": {"epochs": 2, "batchSize": 2, "imageSize": 32},
+    }
+    for key, value in more.items():
+        config[key] = {**config[key], **value} if isinstance(config.get(key), dict) else value
+    return config
+
+
+class Place:
+    """A workspace with a configuration file, and what trainings leave in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.workspace = folder / "workspace"
+        self.workspace.mkdir(parents=True)
+        self.config_file = folder / "config.json"
+        self.termination_log = folder / "termination-log"
+        self.termination_log.touch()
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Write the configuration, as the kubelet does: another file under the same name."""
+        fresh = self.config_file.with_suffix(".new")
+        fresh.write_text(json.dumps(config))
+        fresh.replace(self.config_file)
+
+    def train(self, config: dict[str, Any] | None = None, *, port: int | None = None) -> int:
+        """Run one start; returns the exit code."""
+        if config is not None:
+            self.configure(config)
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            return train(
+                TrainOptions(
+                    config=self.config_file,
+                    workspace=self.workspace,
+                    address="127.0.0.1",
+                    port=port,
+                    termination_log=self.termination_log,
+                    bar=False,
+                )
+            )
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def run_folder(self, job: str = "tiny", uid: str = "u1") -> Path:
+        """The run's folder."""
+        return self.workspace / "runs" / job / uid
+
+    def record(self, job: str = "tiny", uid: str = "u1") -> RunRecord:
+        """run.json."""
+        return RunRecord.model_validate_json((self.run_folder(job, uid) / "run.json").read_bytes())
+
+    def history(self, job: str = "tiny", uid: str = "u1") -> list[EpochRecord]:
+        """The newest metrics.jsonl."""
+        file = self.workspace / self.record(job, uid).metrics_file
+        return [EpochRecord.model_validate_json(line) for line in file.read_text().splitlines()]
+
+    def weights(self, epoch: int, job: str = "tiny", uid: str = "u1") -> Path:
+        """The weights file of an epoch."""
+        weights = self.history(job, uid)[epoch - 1].weights
+        assert weights is not None
+        return self.workspace / weights.path
+
+    def message(self) -> dict[str, Any]:
+        """The termination message."""
+        result: dict[str, Any] = json.loads(self.termination_log.read_text())
+        return result
+
+
+@contextmanager
+def at_beat(number: int, do: Any) -> Iterator[None]:
+    """Call `do` at the `number`-th sign of life of the training (each pair looked at, each part of
+    a step, each validation batch is one).
+    """
+    count = 0
+    real = Watchdog.beat
+
+    def beat(self: Watchdog) -> None:
+        nonlocal count
+        real(self)
+        count += 1
+        if count == number:
+            do()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watchdog, "beat", beat)
+        yield
+
+
+def terminate() -> None:
+    """What the kubelet does."""
+    os.kill(os.getpid(), signal.SIGTERM)
