@@ -129,10 +129,11 @@ def python_step(board: Board) -> Step:
     """What installs the dependencies; .venv is there when this returns."""
     LOGS.mkdir(parents=True, exist_ok=True)
     check_disk(ROOT, VENV_BYTES)
-    board.show("python", "making .venv")
-    if VENV.exists() and read_stamp(STAMP) is None:
-        board.show("python", ".venv is not complete: making it anew")
-    make_venv(VENV, keep=read_stamp(STAMP) is not None)
+    complete = read_stamp(STAMP) is not None
+    if not complete:
+        half_made = ", since the one that is there is not complete" if VENV.exists() else ""
+        board.show("python", f"making .venv{half_made}")
+    make_venv(VENV, keep=complete)
     # Until it is written again, .venv counts as half made.
     STAMP.unlink(missing_ok=True)
     scratch = STATE / "tmp"

@@ -105,7 +105,7 @@ def _show_model(facade: Facade, plan: Plan, status: TrainingJobStatus, screen: S
     run = status.run
     if run is None or run.best_weights is None or run.best_sha256 is None:
         raise DemoError(f"{plan.job} succeeded, but its status names no best model (status.run)")
-    weights = RESULTS / f"{plan.job}.safetensors"
+    weights = plan.results / "model.safetensors"
     with screen.step("model") as step:
         digest = facade.download(
             run.best_weights, weights, lambda got: step.say(f"{got / 2**20:.1f} MiB")
@@ -121,7 +121,7 @@ def _show_model(facade: Facade, plan: Plan, status: TrainingJobStatus, screen: S
         step.result = f"best epoch {epoch} → {_short(weights)}   (sha256 ok)"
     with screen.step("look") as step:
         step.say("predicting")
-        picture = RESULTS / f"{plan.job}.png"
+        picture = plan.results / "prediction.png"
         found = result.predict(weights, plan.held_back.image, SCRATCH / "predicted")
         names = result.class_names(weights)
         iou = result.draw(plan.held_back, found, names, plan.ignore, picture)

@@ -39,6 +39,8 @@ class Plan:
     archive: Path
     sha256: str
     manifest: Path
+    # Where the model and the picture go.
+    results: Path
     described: str
     job: str
     held_back: Pair
@@ -75,7 +77,10 @@ def make_plan(wish: Wish, scratch: Path, results: Path) -> Plan:
         return _sample(wish, scratch, results)
     found = read_folder(wish.data)
     name = slug(wish.data.resolve().name)
-    manifest = results / f"{name}.yaml"
+    # The user's own results don't overwrite the sample's, nor each other.
+    results = results / name
+    results.mkdir(exist_ok=True)
+    manifest = results / "trainingjob.yaml"
     body = user_manifest(name, found.images, wish)
     manifest.write_text(yaml.safe_dump(body, sort_keys=False))
     archive = scratch / f"{name}.zip"
@@ -84,6 +89,7 @@ def make_plan(wish: Wish, scratch: Path, results: Path) -> Plan:
         archive=archive,
         sha256=pack(found.parts, archive),
         manifest=manifest,
+        results=results,
         described=f"{found.images} images of {wish.data}",
         job=name,
         held_back=found.held_back,
@@ -113,6 +119,7 @@ def _sample(wish: Wish, scratch: Path, results: Path) -> Plan:
         archive=archive,
         sha256=sha256,
         manifest=manifest,
+        results=results,
         described=f"{shapes.COUNT} images, {len(shapes.CLASSES)} classes",
         job=body["metadata"]["name"],
         held_back=Pair(*held_back),

@@ -20,7 +20,7 @@ SIZE = 144
 COUNT = 96
 # For viewers of the masks: red, green, blue of each label.
 PALETTE = (0, 0, 0, 230, 80, 60, 60, 160, 230, 240, 200, 60)
-HELD_BACK = 100_000  # index of a picture that no data set contains
+HELD_BACK = 100_024  # index of a picture that no data set contains
 
 Rgb = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -103,7 +103,7 @@ OBJECTS: dict[int, tuple[Shape, Texture]] = {
 TEXTURES: tuple[Texture, ...] = (_stripes, _checks, _dots, _plain)
 # Means of their red, green and blue; they spread by COLOUR_SPREAD, so that they overlap.
 COLOURS = {1: (175.0, 95.0, 85.0), 2: (85.0, 115.0, 180.0), 3: (165.0, 165.0, 80.0)}
-COLOUR_SPREAD = 25.0
+COLOUR_SPREAD = 22.0
 
 
 def _smooth(rng: Generator, size: int, cells: int) -> Plane:
@@ -163,7 +163,7 @@ def make_sample(seed: int, index: int, size: int = SIZE) -> tuple[Rgb, Labels]:
         else:
             # A textured cross is the hard case: its texture alone would say "object".
             look = _blob, _plain
-            if rng.random() < 0.4:
+            if rng.random() < 0.3:
                 look = _cross, TEXTURES[int(rng.integers(len(TEXTURES)))]
         labels[_paint(rng, picture, where, look, hue)] = label
     picture += rng.normal(0, rng.uniform(6, 14), picture.shape)
