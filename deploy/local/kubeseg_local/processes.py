@@ -6,6 +6,7 @@ end that one is to end them all, whatever they forked: the kernel sees to it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -43,12 +44,12 @@ def supervisors(root: Path) -> list[int]:
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             command = _command(entry.name)
-            if SUPERVISOR in command and command[-1] == str(root) and not _is_zombie(entry.name):
+            if SUPERVISOR in command and command[-1] == str(root):
                 found.append(int(entry.name))
     return sorted(found)
 
 
-def _is_zombie(pid: str) -> bool:
+def _has_ended(pid: str) -> bool:
     try:
         stat = (PROC / pid / "stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -63,17 +64,18 @@ def end_cluster(root: Path, deadline_s: float = 20.0) -> int:
     PermissionError when the cluster is another user's.
     """
     until = time.monotonic() + deadline_s
-    first = supervisors(root)
-    while left := supervisors(root):
-        for pid in left:
-            try:
+    found = set[int]()
+    while left := supervisors(root) or [pid for pid in found if not _has_ended(str(pid))]:
+        for pid in set(left) - found:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        # A dying process has no command line any more, and its namespace may live for a moment:
+        # its first process becomes a zombie only after all others are gone.
+        found.update(left)
         if time.monotonic() > until:
             raise TimeoutError(f"processes {left} don't end, {deadline_s:.0f} s after SIGKILL")
-        time.sleep(0.02)
-    return len(first)
+        time.sleep(0.01)
+    return len(found)
 
 
 def listeners() -> list[Listener]:

@@ -87,8 +87,8 @@ def within(root: str, path: str) -> str:
 
     Raises OSError when a link leads out of `root`.
     """
-    target = os.path.normpath(f"{root}/{path}")
-    if not os.path.realpath(target).startswith(root):
+    target = root + os.path.normpath(f"/{path}").rstrip("/")
+    if not f"{os.path.realpath(target)}/".startswith(f"{root}/"):
         raise OSError(f"mount at {path}: a link leads out of the container")
     return target
 
