@@ -87,7 +87,7 @@ def within(root: str, path: str) -> str:
 
     Raises OSError when a link leads out of `root`.
     """
-    target = root + os.path.normpath(f"/{path}").rstrip("/")
+    target = root + os.path.normpath("/" + path.lstrip("/")).rstrip("/")
     if not f"{os.path.realpath(target)}/".startswith(f"{root}/"):
         raise OSError(f"mount at {path}: a link leads out of the container")
     return target
