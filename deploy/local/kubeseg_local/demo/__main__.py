@@ -212,8 +212,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "\ninterrupted. The cluster stays, and a training on it goes on. The same command "
-            "again goes on from here; `make down` ends it all.",
+            "\ninterrupted. What was started, cluster and training, goes on running. The same "
+            "command again goes on from here; `make down` ends it all.",
             file=sys.stderr,
         )
         return INTERRUPTED

@@ -100,7 +100,7 @@ def follow(kubectl: Kubectl, plan: Plan, screen: Screen) -> TrainingJobStatus:
                     screen.line(line)
             if is_finished(status):
                 break
-            live = follower.live_line(status, time.monotonic() - received)
+            live = follower.live_text(status, time.monotonic() - received)
             if screen.live or not follower.history:
                 step.say(live)
         if status.phase is Phase.FAILED:

@@ -9,6 +9,7 @@ from kubeseg_local.demo.screen import bar, duration, sparkline
 from kubeseg_types.status import EpochMetrics, Phase, TrainingJobStatus
 
 Job = dict[str, Any]
+INDENT = " " * 11
 
 
 @dataclass
@@ -35,8 +36,8 @@ class Follower:
         epochs = status.progress.epochs if status.progress else 0
         return f"  epoch {last.epoch:>3}/{epochs}  {numbers(last)}  {_eta(status, 0)}".rstrip()
 
-    def live_line(self, status: TrainingJobStatus, waited_s: float) -> str:
-        """The one line that is redrawn; `waited_s` seconds after `status` was received."""
+    def live_text(self, status: TrainingJobStatus, waited_s: float) -> str:
+        """What is redrawn, one or two lines; `waited_s` seconds after `status` was received."""
         progress, metrics = status.progress, status.metrics
         if progress is None or not progress.epochs:
             return f"{status.phase or 'Pending'}   {obstacle(status)}".rstrip()
@@ -44,11 +45,11 @@ class Follower:
         if metrics is None or metrics.last is None:
             return f"{text}  {status.phase}  {obstacle(status)}".rstrip()
         values = [self.history[epoch] for epoch in sorted(self.history)]
+        text += f"  {_eta(status, waited_s)}\n{INDENT}{numbers(metrics.last)} {sparkline(values)}"
         best = metrics.best
-        text += f"  {numbers(metrics.last)} {sparkline(values)}"
         if best is not None and best.val_iou is not None:
             text += f"  best {best.val_iou:.2f} ({best.epoch})"
-        return f"{text}  {_eta(status, waited_s)}".rstrip()
+        return text
 
 
 def numbers(metrics: EpochMetrics) -> str:
