@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubeseg_operator.client import ApiError, Client
 from kubeseg_operator.decide import Action, CreateChild, DeleteChild, DeleteJob, PatchConfig
-from kubeseg_operator.obstacles import MAX_WORDS, Obstacle
+from kubeseg_operator.obstacles import MAX_WORDS, Obstacle, quota
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import JobView, Key, Raw, child_view, job_view, owner_uid, pod_view
@@ -132,7 +132,7 @@ class Applier:
 
 def _refused(error: ApiError) -> Obstacle:
     if "exceeded quota" in error.message:
-        return Obstacle("Quota", clip(f"the namespace's quota is used up: {error.message}", 900))
+        return quota(error.message)
     if error.reason == "NotFound" or "being terminated" in error.message:
         return Obstacle("NamespaceLeaving", clip(error.message, MAX_WORDS))
     return Obstacle(

@@ -127,33 +127,42 @@ def of_volumes(events: Iterable[Raw]) -> Obstacle | None:
     return Obstacle("VolumeMount", clip(f"a volume can't be mounted: {words}", MAX_WORDS))
 
 
-def no_pod(child: Child, events: Iterable[Raw]) -> Obstacle:
-    """A Job that has had no pod for a while, with the Job controller's reason if it told one."""
+def no_pod(events: Iterable[Raw]) -> Obstacle | None:
+    """Why a Job has no pod, if the Job controller told one."""
     event = _latest(events, frozenset({"FailedCreate"}))
     words = str(event.get("message", "")) if event else ""
     words = words.removeprefix("Error creating: ")
     if "violates PodSecurity" in words:
-        return Obstacle(
-            "PodSecurity",
-            clip(
-                f"the namespace's Pod Security level refuses the pod: {words}. The trainer's pod "
-                "passes the level restricted; look at what spec adds to it.",
-                MAX_WORDS,
-            ),
+        sentence = (
+            f"the namespace's Pod Security level refuses the pod: {words}. The trainer's pod "
+            "passes the level restricted; look at what spec adds to it."
         )
+        return Obstacle("PodSecurity", clip(sentence, MAX_WORDS))
     if "exceeded quota" in words:
-        return Obstacle(
-            "Quota",
-            clip(
-                f"the namespace's quota is used up: {words}. Ask for less in spec.resources, or "
-                "wait for other jobs to end.",
-                MAX_WORDS,
-            ),
-        )
-    if words:
-        return Obstacle("PodRefused", clip(f"the pod can't be made: {words}", MAX_WORDS))
+        return quota(words)
+    return (
+        Obstacle("PodRefused", clip(f"the pod can't be made: {words}", MAX_WORDS))
+        if words
+        else None
+    )
+
+
+def quota(words: str) -> Obstacle:
+    """The namespace's quota is used up."""
+    sentence = (
+        f"the namespace's quota is used up: {words}. Ask for less in spec.resources, or wait for "
+        "other jobs to end."
+    )
+    return Obstacle("Quota", clip(sentence, MAX_WORDS))
+
+
+def silent(child: Child) -> Obstacle:
+    """A Job that the controller has taken up, without a pod or a reason."""
+    return Obstacle("NoPod", f"Job {child.name} has no pod, and no event says why.")
+
+
+def no_controller(child: Child) -> Obstacle:
+    """A Job that nobody has taken up."""
     return Obstacle(
-        "NoPod",
-        f"Job {child.name} has no pod yet, and no event that says why: is the Job controller "
-        "running?",
+        "NoPod", f"Job {child.name} waits for the Job controller: is kube-controller-manager up?"
     )

@@ -57,6 +57,8 @@ class Child:
     owner: str | None
     attempt: int
     deleting: bool
+    #: When the Job controller took it up.
+    started: str | None
     #: "Complete" or "Failed" once all its pods have ended.
     finished: str | None
     message: str
@@ -171,6 +173,7 @@ def child_view(raw: Raw) -> Child:
         owner=owner_uid(raw),
         attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
         deleting="deletionTimestamp" in meta,
+        started=(raw.get("status") or {}).get("startTime"),
         finished=finished,
         message=message,
     )

@@ -60,6 +60,7 @@ def raw_child(
     uid: str = CHILD_UID,
     owner: str | None = UID,
     finished: str = "",
+    started: str | None = at(-29),
     **meta: Any,
 ) -> Raw:
     """A child Job."""
@@ -86,7 +87,7 @@ def raw_child(
             "ownerReferences": owners if owner else [],
         }
         | meta,
-        "status": {"conditions": conditions},
+        "status": {"conditions": conditions} | ({"startTime": started} if started else {}),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kubeseg_operator import obstacles
 from kubeseg_operator.builders import child_job, config_text
-from kubeseg_operator.clock import parse
 from kubeseg_operator.conditions import Standing
 from kubeseg_operator.decide.draft import Draft, starting
 from kubeseg_operator.decide.ends import ended, fail
@@ -17,6 +16,9 @@ from kubeseg_types.status import Attempt, Phase
 
 #: Seconds that a Job may be without a pod, or a pod on its node without a container.
 PATIENCE = 15.0
+#: Seconds after which a Job without a pod is looked at for a reason, and after which one that the
+#: Job controller has not taken up is reported.
+FIRST_LOOK, CONTROLLER_PATIENCE = 3.0, 120.0
 #: Seconds between looks at what is being waited for, where no watch would tell.
 LOOK_AGAIN = 15.0
 
@@ -165,12 +167,20 @@ def _without_pod(draft: Draft, attempt: Attempt, child: Child) -> Decision:
     if attempt.start_time is not None:
         draft.again_after(LOOK_AGAIN)
         return draft.unchanged()
-    if parse(child.created) is None or draft.again_at(child.created, PATIENCE):
+    if child.started is None:
+        # In a burst the Job controller needs minutes: that is no obstacle yet.
+        if draft.again_at(child.created, CONTROLLER_PATIENCE):
+            return draft.decided(starting(attempt))
+        return draft.decided(_blocked(obstacles.no_controller(child)))
+    if draft.again_at(child.started, FIRST_LOOK):
         return draft.decided(starting(attempt))
     if Ask.CHILD_EVENTS not in draft.seen.confirmed:
         return draft.ask(Ask.CHILD_EVENTS)
+    obstacle = obstacles.no_pod(draft.seen.events)
+    if obstacle is None and draft.again_at(child.started, PATIENCE):
+        return draft.decided(starting(attempt))
     draft.again_after(LOOK_AGAIN)
-    return draft.decided(_blocked(obstacles.no_pod(child, draft.seen.events)))
+    return draft.decided(_blocked(obstacle or obstacles.silent(child)))
 
 
 def origin(draft: Draft, attempt: Attempt) -> str:

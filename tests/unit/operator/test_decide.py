@@ -93,7 +93,16 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
-        (Observed(children=(child(creationTimestamp=at(-2)),)), ("Starting", "Starting")),
+        (Observed(children=(child(started=at(-2)),)), ("Starting", "Starting")),
+        (Observed(children=(child(started=None),)), ("Starting", "Starting")),
+        (
+            Observed(children=(child(started=None, creationTimestamp=at(-121)),)),
+            ("Blocked", "NoPod"),
+        ),
+        (
+            Observed(children=(child(started=at(-4)),), confirmed=frozenset({Ask.CHILD_EVENTS})),
+            ("Starting", "Starting"),
+        ),
         (
             Observed(children=(child(),), pods=(pending(conditions=[SCHEDULED]),)),
             ("Starting", "Starting"),

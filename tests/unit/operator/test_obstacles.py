@@ -8,7 +8,7 @@ import pytest
 
 from kubeseg_operator.obstacles import no_pod, of_pod, of_volumes
 from kubeseg_types.spec import TrainingJobSpec
-from tests.support.operator_objects import child, pod
+from tests.support.operator_objects import pod
 
 
 def spec(**fields: Any) -> TrainingJobSpec:
@@ -64,7 +64,8 @@ def refused(message: str) -> list[dict[str, Any]]:
             "WorkspaceMissing",
             (
                 'workspace claim "kubeseg-workspace" is not there: create this '
-                "PersistentVolumeClaim in the job's namespace (ReadWriteMany), and the job goes on by itself."
+                "PersistentVolumeClaim in the job's namespace (ReadWriteMany), and the job goes "
+                "on by itself."
             ),
         ),
         (
@@ -139,17 +140,15 @@ def test_a_pod_that_only_needs_time_has_no_obstacle(reason: str) -> None:
         ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', "PodSecurity"),
         ('pods "x" is forbidden: exceeded quota: gpus, requested: 1', "Quota"),
         ("Error creating: serviceaccount default not found", "PodRefused"),
-        (None, "NoPod"),
     ],
 )
-def test_no_pod(message: str | None, reason: str) -> None:
+def test_no_pod(message: str, reason: str) -> None:
     events = [{"reason": "SuccessfulDelete", "message": "no matter"}]
-    if message:
-        events.append({"reason": "FailedCreate", "message": message})
-    found = no_pod(child(), events)
+    assert no_pod(events) is None
+    found = no_pod([*events, {"reason": "FailedCreate", "message": message}])
+    assert found is not None
     assert found.reason == reason
-    if message:
-        assert message.removeprefix("Error creating: ") in found.message
+    assert message.removeprefix("Error creating: ") in found.message
 
 
 def test_the_newest_event_counts() -> None:
