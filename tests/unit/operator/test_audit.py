@@ -1,0 +1,71 @@
+"""The audit: what the watches missed is made good, and counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubeseg_operator.audit import Auditor
+from kubeseg_operator.store import Store
+from kubeseg_operator.views import Key
+from kubeseg_operator.watched import Intake
+from tests.support.fake_api import FakeApi
+from tests.support.operator_objects import raw_child, raw_job, raw_pod
+
+KEY = Key("team", "job")
+
+
+@pytest.fixture
+def api() -> FakeApi:
+    api = FakeApi()
+    api.put("trainingjobs", raw_job())
+    api.put("jobs", raw_child())
+    api.put("pods", raw_pod())
+    return api
+
+
+def auditor(api: FakeApi, queued: list[Key] | None = None) -> Auditor:
+    intake = Intake(Store(), (queued if queued is not None else []).append)
+    return Auditor(api, intake, [None], patience=0)  # type: ignore[arg-type]
+
+
+async def test_loading_lists_everything_once(api: FakeApi) -> None:
+    queued: list[Key] = []
+    audit = auditor(api, queued)
+    assert await audit.load() == 3
+    assert (len(audit.store), queued) == (1, [KEY] * 3)
+    assert await audit.load() == 0
+
+
+async def test_what_is_gone_is_dropped(api: FakeApi) -> None:
+    audit = auditor(api)
+    await audit.load()
+    for plural, name in (("pods", "job-1-0-abcde"), ("jobs", "job-1"), ("trainingjobs", "job")):
+        api.remove(plural, "team", name)
+        assert await audit.load() == 1
+    assert audit.store.keys() == set()
+
+
+async def test_a_watch_that_tells_in_time_is_well(api: FakeApi) -> None:
+    audit = auditor(api)
+    await audit.load()
+    await audit._audit()
+    assert audit.missed == 0
+
+
+@pytest.mark.parametrize(
+    ("plural", "name"), [("trainingjobs", "job"), ("jobs", "job-1"), ("pods", "job-1-0-abcde")]
+)
+async def test_a_silent_watch_is_found_out_and_made_good(
+    api: FakeApi, plural: str, name: str
+) -> None:
+    queued: list[Key] = []
+    audit = auditor(api, queued)
+    await audit.load()
+    queued.clear()
+    for count in (1, 2):
+        api.change(plural, "team", name, metadata={"labels": raw_pod()["metadata"]["labels"]})
+        await audit._audit()
+        assert audit.missed == count
+        assert queued == [KEY] * count
+    await audit._audit()
+    assert audit.missed == 0

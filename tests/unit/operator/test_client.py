@@ -1,0 +1,121 @@
+"""The client against a web server on loopback: retries, errors, pages, tokens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from kubeseg_operator.client import ApiError, ApiUnreachableError, Client, TokenFile
+
+Answer = Callable[[web.Request], web.Response]
+
+
+@asynccontextmanager
+async def serving(*answers: Answer) -> AsyncIterator[tuple[Client, list[web.Request], list[Any]]]:
+    """A server that gives these answers in turn (the last one for ever), and a client of it."""
+    requests: list[web.Request] = []
+    counted: list[Any] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        await request.read()
+        requests.append(request)
+        return answers[min(len(requests), len(answers)) - 1](request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    client = Client(
+        f"http://127.0.0.1:{port}",
+        headers=lambda: {"Authorization": "Bearer t"},
+        tls=None,
+        observe=lambda verb, code: counted.append((verb, code)),
+    )
+    async with client:
+        yield client, requests, counted
+    await runner.cleanup()
+
+
+def say(content: Any, status: int = 200, **headers: str) -> Answer:
+    return lambda _request: web.json_response(content, status=status, headers=headers)
+
+
+async def test_who_asks_and_what_is_sent() -> None:
+    async with serving(say({"a": 1})) as (client, requests, counted):
+        assert await client.merge("/x", {"metadata": {}}) == {"a": 1}
+    (request,) = requests
+    assert request.headers["Authorization"] == "Bearer t"
+    assert request.headers["User-Agent"] == "kubeseg-operator"
+    assert request.headers["Content-Type"] == "application/merge-patch+json"
+    assert counted == [("PATCH", 200)]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_not_now_is_tried_again_after_the_stated_time(status: int) -> None:
+    later = say({"message": "slow down"}, status, **{"Retry-After": "0"})
+    async with serving(later, later, say({"ok": True})) as (client, requests, counted):
+        assert await client.create("/x", {}) == {"ok": True}
+    assert len(requests) == 3
+    assert counted == [("POST", status), ("POST", status), ("POST", 200)]
+
+
+async def test_not_now_for_ever_is_an_error() -> None:
+    later = say({"message": "slow down", "reason": "TooManyRequests"}, 429, **{"Retry-After": "0"})
+    async with serving(later) as (client, requests, _):
+        with pytest.raises(ApiError) as raised:
+            await client.get("/x")
+    assert (raised.value.code, raised.value.reason, len(requests)) == (429, "TooManyRequests", 4)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 422, 500])
+async def test_a_refusal_is_told_once_with_the_servers_words(status: int) -> None:
+    async with serving(say({"message": "no such thing"}, status)) as (client, requests, _):
+        with pytest.raises(ApiError) as raised:
+            await client.delete("/x", {"preconditions": {"uid": "u"}})
+    assert (raised.value.code, raised.value.message) == (status, "no such thing")
+    assert len(requests) == 1
+
+
+async def test_an_answer_that_is_no_json_is_an_error_with_its_text() -> None:
+    async with serving(lambda _r: web.Response(text="gateway", status=502)) as (client, _, _):
+        with pytest.raises(ApiError, match="gateway"):
+            await client.get("/x")
+
+
+async def test_no_answer_is_told_apart_from_a_refusal() -> None:
+    """Whether a write was carried out is then not known."""
+    async with serving(say({})) as (client, _, counted):
+        pass
+    async with client:
+        with pytest.raises(ApiUnreachableError):
+            await client.replace("/x", {})
+    assert counted[-1] == ("PUT", 0)
+
+
+async def test_a_list_is_read_in_pages() -> None:
+    first = say({"items": [{"n": 1}, {"n": 2}], "metadata": {"continue": "more"}})
+    async with serving(first, say({"items": [{"n": 3}]})) as (client, requests, _):
+        found = [item["n"] async for item in client.list("/x", selector="a=b", page=2)]
+    assert found == [1, 2, 3]
+    assert [dict(request.query) for request in requests] == [
+        {"limit": "2", "labelSelector": "a=b"},
+        {"limit": "2", "labelSelector": "a=b", "continue": "more"},
+    ]
+
+
+def test_a_renewed_token_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("one\n")
+    kept, fresh = TokenFile(file, lifetime=3600), TokenFile(file, lifetime=0)
+    assert (kept.headers(), fresh.headers()) == ({"Authorization": "Bearer one"},) * 2
+    file.write_text("two")
+    assert kept.headers() == {"Authorization": "Bearer one"}
+    assert fresh.headers() == {"Authorization": "Bearer two"}

@@ -1,0 +1,107 @@
+"""The store: newer wins, names come again with other UIDs, and ends are remembered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kubeseg_operator.store import Store
+from kubeseg_operator.views import Key, child_view, job_view, pod_view
+from kubeseg_operator.watched import CHILDREN, JOBS, PODS, Intake
+from tests.support.operator_objects import (
+    at,
+    child,
+    ended_pod,
+    job,
+    pod,
+    raw_child,
+    raw_job,
+    raw_pod,
+)
+
+KEY = Key("team", "job")
+
+
+@pytest.mark.parametrize(
+    ("version", "news"), [("99", False), ("100", False), ("101", True), ("odd", True)]
+)
+def test_an_older_version_never_replaces_a_newer(version: str, news: bool) -> None:
+    store = Store()
+    assert store.put_job(job())
+    assert store.put_job(job(resourceVersion=version)) is news
+
+
+def test_a_namesake_made_later_replaces_and_its_predecessors_end_changes_nothing() -> None:
+    store = Store()
+    old, new = job(), job(uid="new", creationTimestamp=at(5))
+    store.put_job(old)
+    assert store.put_job(new)
+    assert not store.put_job(old)
+    assert not store.drop_job(KEY, old.uid)
+    known = store.job(KEY)
+    assert known is not None
+    assert known.uid == "new"
+
+
+def test_a_pod_that_is_gone_still_tells_how_it_ended_until_the_next_attempt() -> None:
+    store = Store()
+    store.put_job(job())
+    store.put_pod(KEY, pod(phase="Running"))
+    assert store.drop_pod(KEY, ended_pod(75))
+    (last,) = store.pods(KEY)
+    assert (last.gone, last.exit_code) == (True, 75)
+    assert not store.put_pod(KEY, replace(pod(phase="Running"), version="999"))
+    store.forget_gone(KEY, below_attempt=2)
+    assert store.pods(KEY) == ()
+
+
+def test_nothing_is_left_of_a_job_that_is_gone() -> None:
+    store = Store()
+    store.put_job(job())
+    store.put_child(KEY, child())
+    store.put_pod(KEY, pod())
+    store.drop_pod(KEY, pod())
+    store.drop_job(KEY, job().uid)
+    assert store.keys() == {KEY}  # its Job is still being collected
+    store.drop_child(KEY, child().name, child().uid)
+    assert (store.keys(), len(store)) == (set(), 0)
+
+
+def test_a_pods_end_after_its_job_is_gone_leaves_nothing() -> None:
+    store = Store()
+    store.put_pod(KEY, pod())
+    assert store.drop_pod(KEY, pod())
+    assert store.keys() == set()
+
+
+def test_only_news_is_queued() -> None:
+    queued: list[Key] = []
+    intake = Intake(Store(), queued.append)
+    for kind, raw in ((JOBS, raw_job()), (CHILDREN, raw_child()), (PODS, raw_pod())):
+        assert intake.take(kind, raw)
+        assert not intake.take(kind, raw)
+        assert intake.take(kind, raw, deleted=True)
+    assert queued == [KEY] * 6
+
+
+def test_what_does_not_name_a_job_is_not_ours() -> None:
+    stranger = raw_pod(labels={})
+    assert not Intake(Store(), lambda _key: None).take(PODS, stranger)
+
+
+@pytest.mark.parametrize("view", [job_view, child_view, pod_view])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {},
+        {"metadata": None, "status": None, "spec": None},
+        {"metadata": {"labels": None, "ownerReferences": None, "annotations": None}},
+        {"metadata": {"labels": {"kubeseg.dev/attempt": "9" * 40}}, "status": {}},
+        {"status": {"conditions": None, "containerStatuses": None}},
+        {"status": {"containerStatuses": [{"name": "trainer"}], "conditions": [{}]}},
+    ],
+)
+def test_anything_may_be_missing(view: object, raw: dict[str, object]) -> None:
+    assert callable(view)
+    assert view(raw) is not None
