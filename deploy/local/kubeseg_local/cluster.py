@@ -161,8 +161,8 @@ class Cluster:
             _check_readable()
         for folder in self.layout.folders():
             folder.mkdir(parents=True, exist_ok=True)
-        # Volumes are for any pod's uid: only their owner must not be able to list the rest.
-        self.directory.chmod(0o711)
+        # Volumes are writable for any pod's uid, and keys lie here: all for nobody else's eyes.
+        self.directory.chmod(0o700)
         certificates.write_all(self.layout.pki, NODE, settings.ports.api_service_address)
         configuration.write_all(self.layout, settings)
         stubs.generate(bin_dir.parent / "api.proto", self.layout.stubs)

@@ -21,6 +21,7 @@ from kubeseg_local.proxy import ServiceProxy
 GPU = "nvidia.com/gpu"
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 RETRY_S = 1.0
+FIRST_FREE_PORT = 1024
 log = logging.getLogger(__name__)
 
 
@@ -115,6 +116,7 @@ class Housekeeping:
         self._warn(
             [
                 f"a Service's {address}:{port} can't be listened on: {why}"
+                + (" (below 1024 only root may)" if port < FIRST_FREE_PORT else "")
                 for (address, port), why in sorted(self._proxy.refused.items())
                 # Clients inside pods are told the API server's real address.
                 if address != self._settings.ports.api_service_address

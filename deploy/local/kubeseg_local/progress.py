@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 
 EVERY_S = 5.0
+# Less than this, and the first parts say nothing about the others.
+LEAST_SHARE, LEAST_S = 0.03, 5.0
 
 
 def eta_text(done: int, total: int, elapsed_s: float) -> str:
     """What is left, in words: empty while there is too little to judge by."""
-    if done <= 0 or done >= total or elapsed_s < 5:
+    if done < total * LEAST_SHARE or done >= total or elapsed_s < LEAST_S:
         return ""
     left = elapsed_s * (total - done) / done
     if left < 60:
@@ -29,6 +31,7 @@ class Progress:
         self._terminal = say is None and sys.stderr.isatty()
         self._started = time.monotonic()
         self._told = 0.0
+        self._first_step: float | None = None
 
     def note(self, text: str) -> None:
         """A sentence about what happens now."""
@@ -37,12 +40,14 @@ class Progress:
     def step(self, done: int, total: int) -> None:
         """`done` of `total` parts are ready; told at most every few seconds."""
         now = time.monotonic()
+        # What came before, like a download, is no measure of the steps.
+        self._first_step = now if self._first_step is None else self._first_step
         if now - self._told < (0.2 if self._terminal else EVERY_S):
             return
         self._told = now
         share = min(0.99, done / total) if total else 0.0
         bar = "█" * round(20 * share) + "░" * (20 - round(20 * share))
-        left = "linking" if done >= total else eta_text(done, total, now - self._started)
+        left = "linking" if done >= total else eta_text(done, total, now - self._first_step)
         self._put(f"{self._title}  {bar} {100 * share:3.0f} %  {left}", keep=not self._terminal)
 
     def done(self) -> None:

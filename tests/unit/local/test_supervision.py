@@ -178,6 +178,7 @@ def test_chown_succeeds_and_does_nothing(tmp_path: Path) -> None:
     ("done", "elapsed", "text"),
     [
         (0, 100, ""),
+        (2, 100, ""),
         (50, 1, ""),
         (100, 100, ""),
         (50, 100, "about 1m30s left"),
