@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kubeseg_trainer.engine.signals import StopRequest
 from kubeseg_trainer.engine.watchdog import Watchdog
 from kubeseg_trainer.environment import prepare_environment
 from kubeseg_trainer.train_command import TrainOptions, train
@@ -59,6 +60,8 @@ class Place:
         if config is not None:
             self.configure(config)
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        stop = StopRequest()
+        stop.install()
         try:
             return train(
                 TrainOptions(
@@ -68,7 +71,8 @@ class Place:
                     port=port,
                     termination_log=self.termination_log,
                     bar=False,
-                )
+                ),
+                stop,
             )
         finally:
             for number, handler in before.items():

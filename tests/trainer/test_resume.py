@@ -182,3 +182,18 @@ def test_checkpoints_within_an_epoch_by_time(place: Place) -> None:
     assert any(name.startswith("00000-") for name in names), names
     assert names[-1].startswith("00001-")
     shutil.rmtree(place.workspace)
+
+
+def test_loader_processes_change_nothing(
+    place: Place,
+    uninterrupted: tuple[list[Any], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor does a break in between, nor another number of them."""
+    monkeypatch.setattr("kubeseg_trainer.assembly.loader_workers", lambda _: 2)
+    with at_beat(SCANNED + 16, terminate):
+        assert place.train(config_of(**FULL)) == ExitCode.INTERRUPTED
+    monkeypatch.setattr("kubeseg_trainer.assembly.loader_workers", lambda _: 1)
+    assert place.train(config_of(attempt=2, **FULL)) == 0
+    assert _scores(place) == uninterrupted[0]
+    assert _digests(place, 3) == uninterrupted[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import torch
 
 from kubeseg_trainer.config import ConfigSource
@@ -49,6 +51,10 @@ def assemble(
         # Sizes don't change from step to step: the fastest convolution is worth looking for.
         torch.backends.cudnn.benchmark = True
         torch.set_float32_matmul_precision("high")
+    workers = loader_workers(device)
+    if workers:
+        # Imported once, in the process that the workers are forked from, while we go on here.
+        multiprocessing.set_forkserver_preload(["kubeseg_trainer.tasks.segmentation.samples"])
     task = SegmentationTask(config, checked, device)
     stop.check()
     watchdog.beat()
@@ -60,7 +66,7 @@ def assemble(
         stop=stop,
         watchdog=watchdog,
         device=device,
-        workers=loader_workers(device),
+        workers=workers,
         bfloat16=bfloat16,
     )
     return Loop(task, around)

@@ -64,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         prepare_logging(terminal=True)
         return predict_images(options.weights, options.image, options.out)
+    # Before the imports, which take a while: process 1 of a container ignores SIGTERM till then.
+    from kubeseg_trainer.engine.signals import StopRequest
+
+    stop = StopRequest()
+    stop.install()
     from kubeseg_trainer.engine.report import wants_bar
     from kubeseg_trainer.train_command import TrainOptions, train
 
@@ -77,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             port=None if options.no_server else options.port,
             termination_log=options.termination_log,
             bar=bar,
-        )
+        ),
+        stop,
     )
 
 

@@ -7,8 +7,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ from kubeseg_trainer.files import now
 from kubeseg_trainer.run_directory import open_run
 from kubeseg_types.base import duration_seconds
 from kubeseg_types.exit_codes import ExitCode
-from kubeseg_types.trainer import RunRecord, TrainerConfig, WeightsFile
+from kubeseg_types.trainer import RunRecord, WeightsFile
 
 if TYPE_CHECKING:
     from kubeseg_trainer.engine.loop import Loop
@@ -97,11 +96,9 @@ class Session:
         log.info("%s attempt %s  %s%s", config.job, self.run.name, self.run.folder, where)
         self.watchdog.start()
         with Reporter(bar=options.bar) as reporter:
-            checked, build = self._prepare(reporter)
-            loop = build(checked)
-            return self._fit(loop)
+            return self._fit(self._prepare(reporter))
 
-    def _prepare(self, reporter: Reporter) -> tuple[Checked, Callable[[Checked], Loop]]:
+    def _prepare(self, reporter: Reporter) -> Loop:
         """Look at the data set in threads while torch is imported: both take seconds."""
         with ThreadPoolExecutor(1) as pool:
             scan = pool.submit(self._scan, reporter)
@@ -111,25 +108,17 @@ class Session:
             if not scan.done():
                 # A large data set: what can't work at all is refused before its scan is over.
                 refuse_early(self.source.config)
-            checked = self._await(scan)
+            checked = scan.result()
         self._stop.check()
-
-        def build(found: Checked) -> Loop:
-            return assemble(
-                found,
-                source=self.source,
-                run=self.run,
-                board=self.board,
-                reporter=reporter,
-                stop=self._stop,
-                watchdog=self.watchdog,
-            )
-
-        return checked, build
-
-    @staticmethod
-    def _await(scan: Future[Checked]) -> Checked:
-        return scan.result()
+        return assemble(
+            checked,
+            source=self.source,
+            run=self.run,
+            board=self.board,
+            reporter=reporter,
+            stop=self._stop,
+            watchdog=self.watchdog,
+        )
 
     def _scan(self, reporter: Reporter) -> Checked:
         from kubeseg_trainer.tasks.segmentation.scan import check_data_set
@@ -247,13 +236,11 @@ def _versions() -> dict[str, str]:
     return versions | {"python": platform.python_version()}
 
 
-def train(options: TrainOptions) -> int:
+def train(options: TrainOptions, stop: StopRequest) -> int:
     """Run one start of an attempt to its end; returns the exit code.
 
     The one place where whatever went wrong becomes an exit code, a sentence and a record.
     """
-    stop = StopRequest()
-    stop.install()
     session: Session | None = None
     try:
         session = Session(options, stop)
@@ -271,6 +258,3 @@ def train(options: TrainOptions) -> int:
     else:
         leave(ending, None, None, None, options.termination_log)
     return int(ending.code)
-
-
-__all__ = ["Session", "TrainOptions", "TrainerConfig", "train"]

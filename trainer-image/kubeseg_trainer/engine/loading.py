@@ -46,17 +46,28 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
     return math.ceil(samples / batch_size)
 
 
-class Keys(Sampler[list[SampleKey]]):
+class _Keys(Sampler[list[tuple[int, SampleKey]]]):
     """The batches that the loader brings next; set anew for each pass."""
 
     def __init__(self) -> None:
-        self.batches: list[list[SampleKey]] = []
+        self.batches: list[list[tuple[int, SampleKey]]] = []
 
-    def __iter__(self) -> Iterator[list[SampleKey]]:
+    def __iter__(self) -> Iterator[list[tuple[int, SampleKey]]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+class _Parts:
+    """All parts of the data behind one key, so that one set of processes serves them all."""
+
+    def __init__(self, parts: Sequence[Samples]) -> None:
+        self._parts = parts
+
+    def __getitem__(self, key: tuple[int, SampleKey]) -> dict[str, Any]:
+        part, sample = key
+        return self._parts[part][sample]
 
 
 def _start_worker(_: int) -> None:
@@ -68,10 +79,10 @@ def _start_worker(_: int) -> None:
 
 
 class Loader:
-    """Batches of one part of the data, by key, decoded in `workers` processes."""
+    """Batches of several parts of the data, by key, decoded in `workers` processes (0: here)."""
 
-    def __init__(self, samples: Samples, *, workers: int, pin: bool) -> None:
-        self._keys = Keys()
+    def __init__(self, parts: Sequence[Samples], *, workers: int, pin: bool) -> None:
+        self._keys = _Keys()
         # A generator of its own: without one the loader would draw from the global state.
         generator = torch.Generator()
         generator.manual_seed(0)
@@ -81,10 +92,11 @@ class Loader:
                 "persistent_workers": True,
                 "prefetch_factor": 4,
                 "worker_init_fn": _start_worker,
+                # A fork of a process with threads may inherit a lock that nobody holds any more.
                 "multiprocessing_context": "forkserver",
             }
         self._loader: DataLoader[Any] = DataLoader(
-            samples,  # type: ignore[arg-type] # any object with __getitem__ and __len__ will do
+            _Parts(parts),  # type: ignore[arg-type] # any object with __getitem__ will do
             batch_sampler=self._keys,
             num_workers=workers,
             pin_memory=pin,
@@ -92,7 +104,9 @@ class Loader:
             **more,
         )
 
-    def batches(self, keys: list[list[SampleKey]]) -> Iterator[dict[str, torch.Tensor]]:
-        """The batches of these keys, in this order."""
-        self._keys.batches = keys
+    def batches(
+        self, part: int, keys: Sequence[Sequence[SampleKey]]
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        """The batches of these keys of a part, in this order."""
+        self._keys.batches = [[(part, key) for key in batch] for batch in keys]
         return iter(self._loader)

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks for a newer start of the same run.
 SUPERSEDED_EVERY = 10.0
+#: The parts of the data, as the loader numbers them.
+TRAIN, VALIDATION = 0, 1
 #: Spreads seeds so that neighbouring steps share nothing.
 _STRIDE = 0x9E3779B97F4A7C15
 
@@ -67,8 +69,7 @@ class Loop:
         self.optimizer = make_optimizer(task.network, around.source.config.training)
         self.state = State(Sums.zero(task.new_counts()), generation=around.source.config.generation)
         pin = around.device.type == "cuda"
-        self._train_loader = Loader(task.train, workers=around.workers, pin=pin)
-        self._validation_loader = Loader(task.validation, workers=around.workers, pin=pin)
+        self._loader = Loader((task.train, task.validation), workers=around.workers, pin=pin)
         self._waiting = 0.0
         self._epoch_seconds: list[float] = []
         self._last_saved = time.monotonic()
@@ -173,7 +174,7 @@ class Loop:
         self._waiting = 0.0
         board = self.around.board
         board.update(state="Training", epoch=state.epoch, steps_per_epoch=per_epoch)
-        batches = self._train_loader.batches(keys) if keys else iter(())
+        batches = self._loader.batches(TRAIN, keys) if keys else iter(())
         began = time.monotonic()
         begun_at = state.position
         for parts in steps:
@@ -295,7 +296,7 @@ class Loop:
         sums = Sums.zero(self.task.new_counts())
         done = 0
         with torch.inference_mode(), self._precision():
-            for batch, part in zip(self._validation_loader.batches(keys), keys, strict=True):
+            for batch, part in zip(self._loader.batches(VALIDATION, keys), keys, strict=True):
                 loss, counts = self.task.step(batch)
                 sums = sums.plus(loss, counts, len(part))
                 done += len(part)
