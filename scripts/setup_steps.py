@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STATE = ROOT / ".kubeseg"
 LOGS = STATE / "logs"
+SCRATCH = STATE / "tmp"
 STAMP = VENV / "kubeseg-stamp.json"
 BUILD = ROOT / "deploy" / "local" / "kubeseg_local" / "build.py"
 BUILD_TITLE = "building Kubernetes "
@@ -136,15 +137,14 @@ def python_step(board: Board) -> Step:
     make_venv(VENV, keep=complete)
     # Until it is written again, .venv counts as half made.
     STAMP.unlink(missing_ok=True)
-    scratch = STATE / "tmp"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+    SCRATCH.mkdir(parents=True)
     return Step(
         "python",
         "locked dependencies into .venv",
         LOGS / "python.log",
         install_commands(VENV, ROOT),
-        pip_environment(os.environ, scratch),
+        pip_environment(os.environ, SCRATCH),
     )
 
 
@@ -185,6 +185,7 @@ def run(steps: list[Step], board: Board, held: TextIO) -> bool:
                 running.remove(step)
                 if status == 0 and step.name == "python":
                     STAMP.write_text(wanted_stamp(ROOT, VENV))
+                    shutil.rmtree(SCRATCH)
                 if status or spent > 2:
                     board.finish(step.name, f"{step.what}   {duration(spent)}", ok=status == 0)
                 if status:

@@ -127,11 +127,10 @@ class PipLog:
             return f"{bar(done, 2 * total)} fetching {done} of {total}"
         if self._unpacking_since is None:
             self._unpacking_since = spent_s
-        done = sum(1 for _ in self._venv.glob("lib/python*/site-packages/*.dist-info"))
+        installed = sum(1 for _ in self._venv.glob("lib/python*/site-packages/*.dist-info"))
+        done = min(installed, total)  # pip is one more
         remaining = left(done, total, spent_s - self._unpacking_since)
-        return (
-            f"{bar(total + min(done, total), 2 * total)} unpacking {done} of {total}  {remaining}"
-        )
+        return f"{bar(total + done, 2 * total)} unpacking {done} of {total}  {remaining}"
 
 
 def explain_failure(log: str) -> str:

@@ -32,6 +32,7 @@ from kubeseg_types.status import TrainingJobStatus
 
 STATE = REPOSITORY / ".kubeseg"
 SCRATCH = STATE / "demo"
+LOCK = STATE / "demo.lock"
 RESULTS = REPOSITORY / "demo"
 TOKEN = RESULTS / "token"
 GPUS = 2
@@ -137,6 +138,7 @@ def down(screen: Screen) -> None:
     removed = Cluster().down()
     shutil.rmtree(SCRATCH, ignore_errors=True)
     TOKEN.unlink(missing_ok=True)
+    LOCK.unlink(missing_ok=True)
     screen.line("the cluster is gone, with its data sets and runs" if removed else "nothing ran")
     kept = sorted(_short(path) for path in RESULTS.glob("*")) if RESULTS.exists() else []
     if kept:
@@ -149,7 +151,7 @@ def down(screen: Screen) -> None:
 def _alone() -> Iterator[None]:
     """Raise DemoError where another demo of this checkout is under way."""
     STATE.mkdir(exist_ok=True)
-    with (STATE / "demo.lock").open("w") as lock:
+    with LOCK.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
