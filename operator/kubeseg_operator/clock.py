@@ -16,14 +16,14 @@ def stamp(moment: datetime) -> str:
 
 
 def parse(text: str | None) -> datetime | None:
-    """A time of the API server; None where there is none, or where it is no time."""
+    """A time as the API server or a trainer writes it, in UTC; None where it is no time."""
     if not text:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def seconds_until(moment: datetime, now: datetime) -> float:

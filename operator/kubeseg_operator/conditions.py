@@ -112,7 +112,8 @@ def summary(
 
 
 def _iou(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3f}"
+    # A pod may claim any number, and the column has 32 characters.
+    return None if value is None else clip(f"{value:.3f}", 12)
 
 
 def describe(

@@ -23,6 +23,8 @@ _INTERRUPTING = frozenset(
     "UnexpectedAdmissionError OutOfcpu OutOfmemory OutOfpods OutOfephemeral-storage".split()
 )
 MAX_EPOCH = 1_000_000
+#: What JSON's readers agree on.
+MAX_COUNT = 2**53
 _SIGNAL = 128
 _SIGNALS = {_SIGNAL + 9: "SIGKILL", _SIGNAL + 15: "SIGTERM"}
 
@@ -52,6 +54,8 @@ def read_termination(text: str) -> TerminationMessage | None:
     numbers += [metrics.epoch for metrics in (told.last, told.best) if metrics]
     numbers += [told.checkpoint.epoch] if told.checkpoint else []
     if any(not 0 <= number <= MAX_EPOCH for number in numbers):
+        return None
+    if told.checkpoint and not 0 <= told.checkpoint.step <= MAX_COUNT:
         return None
     if len(told.best_weights or "") > 1024 or len(told.best_sha256 or "") > 64:
         return None

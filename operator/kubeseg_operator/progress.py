@@ -6,7 +6,7 @@ from datetime import datetime
 from math import inf
 
 from kubeseg_operator.clock import parse, stamp
-from kubeseg_operator.outcome import MAX_EPOCH
+from kubeseg_operator.outcome import MAX_COUNT, MAX_EPOCH
 from kubeseg_types.names import MAX_CONFIG_BYTES
 from kubeseg_types.status import (
     CheckpointPointer,
@@ -22,7 +22,6 @@ from kubeseg_types.workspace import run_dir
 BETWEEN_EPOCHS = 15.0
 #: So long after a write, a checkpoint alone is worth the next one.
 AFTER_EPOCH = 2.0
-_MAX_COUNT = 2**53
 #: A longer time than this is not believed: 100 years.
 _MAX_ETA = 3.2e9
 #: Reports are small: names of 256 classes and two epochs' records.
@@ -39,7 +38,7 @@ def believable(report: Progress) -> str | None:
     counts = [report.seq, report.step, report.steps_per_epoch, report.generation]
     counts += [report.batch_size, report.accumulate]
     counts += [report.checkpoint.step] if report.checkpoint else []
-    if any(not 0 <= count <= _MAX_COUNT for count in counts):
+    if any(not 0 <= count <= MAX_COUNT for count in counts):
         return "a count is out of range"
     if report.eta_seconds is not None and not 0 <= report.eta_seconds <= _MAX_ETA:
         return "etaSeconds is out of range"
@@ -59,9 +58,11 @@ def _step_in_epoch(report: Progress) -> int:
 
 
 def _checkpoint(pointer: CheckpointPointer | None) -> CheckpointPointer | None:
-    if pointer is None or pointer.time is None or parse(pointer.time):
+    """The pointer with a time that the API server takes, or without."""
+    if pointer is None or pointer.time is None:
         return pointer
-    return pointer.model_copy(update={"time": None})
+    made = parse(pointer.time)
+    return pointer.model_copy(update={"time": stamp(made) if made else None})
 
 
 def _notable(old: JobProgress, new: JobProgress) -> bool:

@@ -105,6 +105,7 @@ def test_the_words(message: str, code: int, words: str) -> None:
         last_words(0, epoch=-1),
         last_words(0, best={"epoch": -5}),
         last_words(0, best_weights="x" * 1025),
+        last_words(0, checkpoint={"epoch": 1, "step": 2**70}),
         last_words(0).replace('"epoch":0', '"epoch":NaN'),
         last_words(0)[:-1] + ', "x": "' + "y" * 20_000 + '"}',
     ],

@@ -54,6 +54,7 @@ def test_times() -> None:
     assert stamp(datetime(2026, 1, 2, 3, 4, 5, 999, UTC)) == "2026-01-02T03:04:05Z"
     assert parse("2026-01-02T03:04:05.5Z") == datetime(2026, 1, 2, 3, 4, 5, 500_000, UTC)
     assert (parse(None), parse("soon")) == (None, None)
+    assert parse("0001-01-01T00:00:00+23:00") is None  # before the first year, in UTC
 
 
 def test_a_transitions_time_moves_only_when_the_condition_does() -> None:

@@ -368,6 +368,24 @@ def test_steps_between_epochs_are_written_rarely(
     assert (now != before) is written
 
 
+@pytest.mark.parametrize(
+    ("time", "kept"),
+    [("2026-01-02", "2026-01-02T00:00:00Z"), (at(-1), at(-1)), ("yesterday", None)],
+)
+def test_a_checkpoints_time_is_one_that_the_api_server_takes(time: str, kept: str | None) -> None:
+    written = folded({}, epoch=3, checkpoint={"epoch": 3, "time": time}).status.progress
+    assert written is not None
+    assert written.checkpoint is not None
+    assert written.checkpoint.time == kept
+
+
+def test_a_number_beyond_all_measure_fits_its_column() -> None:
+    summary = folded({}, epoch=3, last=record(3, 1e300), best=record(3, 1e300)).status.summary
+    assert summary is not None
+    assert len(summary.val_iou or "") <= 32
+    assert len(summary.best or "") <= 32
+
+
 @pytest.mark.parametrize("fields", [{"attempt": 2}, {"uid": "another"}])
 def test_reports_of_others_are_not_believed(fields: dict[str, Any]) -> None:
     assert folded({}, epoch=9, **fields).status.progress is None
