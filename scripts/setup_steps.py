@@ -201,8 +201,8 @@ def run(steps: list[Step], board: Board, held: TextIO) -> bool:
 
 def report(step: Step, *, others: bool) -> None:
     """Say why a step failed: its log's last lines and where the log lies."""
-    lines = tail(step.log, 12)
-    print("\n".join(f"    {line}" for line in lines))
+    lines = [line for line in tail(step.log, 40) if not line.startswith("Ignoring ")][-8:]
+    print("\n".join(f"    {line[:200]}" for line in lines))
     if step.name == "python":
         print(f"  {explain_failure(step.log.read_text(errors='replace'))}")
     print(f"  The whole log: {step.log}")

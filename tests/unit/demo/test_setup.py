@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from setup_board import Board, bar, left  # noqa: E402
-from setup_steps import Step, run  # noqa: E402
+from setup_steps import Step, check_disk, run  # noqa: E402
 from setup_venv import (  # noqa: E402
     PipLog,
     SetupError,
@@ -71,6 +71,25 @@ def test_a_file_in_place_of_the_venv_is_named(tmp_path: Path) -> None:
     (tmp_path / ".venv").write_text("")
     with pytest.raises(SetupError, match="is no folder: remove it"):
         make_venv(tmp_path / ".venv", keep=False)
+
+
+def test_a_python_without_ensurepip_and_pip_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "python3"
+    bare.write_text("#!/bin/sh\necho ensurepip is not available\nexit 1\n")
+    bare.chmod(0o755)
+    monkeypatch.setattr("setup_venv.sys.executable", str(bare))
+    with pytest.raises(SetupError) as error:
+        make_venv(tmp_path / ".venv", keep=False)
+    assert "-venv) and run the same command again" in str(error.value)
+    assert "ensurepip is not available" in str(error.value)
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_full_disk_is_found_before_anything_is_fetched(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="Make room, or clone to a larger disk"):
+        check_disk(tmp_path, 2**60)
 
 
 def test_files_of_this_machine_do_not_replace_locked_ones() -> None:
