@@ -160,7 +160,7 @@ class Cluster:
         if not rootless:
             _check_readable()
         for folder in self.layout.folders():
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Volumes are writable for any pod's uid, and keys lie here: all for nobody else's eyes.
         self.directory.chmod(0o700)
         certificates.write_all(self.layout.pki, NODE, settings.ports.api_service_address)
