@@ -7,14 +7,16 @@ def advice(address: str, dataset: str, study: str, job: str, results: str) -> st
     """Lines to paste into a shell, in the checkout's folder: each works as it stands."""
     user = study.rsplit("-", 1)[0]
     wanted = f"User={user}&FileName={dataset}&Epochs=4&LR=0.001&ImgSize=112&BatchSize=8"
+    path = r"""sed 's/.*"FilePath":"\([^"]*\)".*/\1/'"""
     return f"""\
 Now try, here:
-  eval "$(.venv/bin/kubeseg-local env)"                  then kubectl and helm use this cluster
-  kubectl -n kubeseg get tj                              all trainings
+  eval "$(.venv/bin/kubeseg-local env)"       # then kubectl and helm use this cluster
+  kubectl -n kubeseg get tj                   # all trainings
   kubectl -n kubeseg describe tj {job}
+  # trains on, from where it stopped:
   kubectl -n kubeseg patch tj {job} --type merge -p '{{"spec":{{"training":{{"epochs":20}}}}}}'
 
-The REST service ({address}, its calls in {address}/openapi.json):
+The REST service, {address} (its description: {address}/openapi.json):
   call() {{ curl -sS -H "Authorization: Bearer $(cat {results}/token)" "$@"; echo; }}
   call '{address}/modeles'
   call -X DELETE '{address}/modeles?ModelName=PAN'
@@ -22,8 +24,9 @@ The REST service ({address}, its calls in {address}/openapi.json):
   call -X POST '{address}/study?{wanted}&Model=Unet&TestSize=0.2'
   call '{address}/study?ModelName={study}'
   call -X PUT '{address}/study?ModelName={study}&Epochs=3'
-  call '{address}/checkstudy?ModelName={study}&Epoch=1'            once epoch 1 is through
-  call -X DELETE '{address}/study?ModelName={study}'
-  call -o model.pt '{address}/v1/files/FILE_PATH?format=pt'        FilePath of the last two calls
+  # once its first epoch is through:
+  call '{address}/checkstudy?ModelName={study}&Epoch=1'
+  path=$(call -X DELETE '{address}/study?ModelName={study}' | {path})
+  call -o model.pt "{address}/v1/files/$path?format=pt"
 
 Your own pictures:  make demo DATA=folder        The end:  make down"""
