@@ -17,7 +17,7 @@ CLAIM = {
     "metadata": {"name": "workspace"},
     "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
 }
-WORKSPACE = {
+WORKSPACE: dict[str, list[Any]] = {
     "spec_volumes": [{"name": "w", "persistentVolumeClaim": {"claimName": "workspace"}}],
     "mounts": [{"name": "w", "mountPath": "/workspace"}],
 }
@@ -255,7 +255,10 @@ def sleepers() -> int:
 
 def test_the_log_has_both_streams_and_long_lines(namespace: Namespace) -> None:
     # Apart in time: two pipes have no order between them.
-    script = "echo out; sleep 1; echo err >&2; sleep 1; head -c 40000 /dev/zero | tr '\\0' x; echo; printf unended"
+    script = (
+        "echo out; sleep 1; echo err >&2; sleep 1;"
+        "head -c 40000 /dev/zero | tr '\\0' x; echo; printf unended"
+    )
     namespace.apply(pod("talks", script))
     assert namespace.finished("talks")["exitCode"] == 0
     lines = namespace.kubectl("logs", "talks").splitlines()
