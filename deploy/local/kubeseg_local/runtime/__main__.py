@@ -24,7 +24,8 @@ from kubeseg_local.runtime.spec import Host, shown_folders
 from kubeseg_local.runtime.store import Store
 
 PR_SET_CHILD_SUBREAPER = 36
-THREADS = 32
+# A call that waits for a grace period to pass holds one.
+THREADS = 128
 log = logging.getLogger("kubeseg_local.runtime")
 
 
