@@ -16,7 +16,7 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("ruff, rules", ["ruff", "check", "."]),
     ("ruff, format", ["ruff", "format", "--check", "."]),
     ("types", ["mypy"]),
-    ("types of tests and scripts", ["mypy", "--no-incremental", "scripts"]),
+    ("types of tests and scripts", ["mypy", "--explicit-package-bases", "scripts", "tests"]),
     ("import rules", ["lint-imports"]),
     ("generated CRD", ["kubeseg-crd", "--check", str(CRD)]),
 )

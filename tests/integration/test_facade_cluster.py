@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from tests.support.run_folders import dataset_zip, write_run
 pytestmark = pytest.mark.cluster
 
 CRD = ROOT / "charts/kubeseg/files/trainingjobs.yaml"
-STUDY = {
+STUDY: dict[str, Any] = {
     "User": "ann", "FileName": "shapes", "Epochs": 5, "LR": 0.01, "ImgSize": 112, "BatchSize": 1,
     "Model": "PAN", "TestSize": 0.5,
 }  # fmt: skip
@@ -193,7 +194,7 @@ async def test_rbac_decides(client_of: Clients, namespace: Namespace, who: str, 
 
 
 async def test_each_legal_study_passes_the_crd(client_of: Clients, namespace: Namespace) -> None:
-    changes = [
+    changes: list[dict[str, Any]] = [
         *({"Model": architecture.value} for architecture in Architecture),
         {"Epochs": 100_000, "LR": 1, "ImgSize": 1048, "BatchSize": 100, "TestSize": 0.9},
         {"Epochs": 1, "LR": 1e-9, "ImgSize": 112, "BatchSize": 1, "TestSize": 1e-6},

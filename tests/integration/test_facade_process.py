@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from tests.support.fake_kube import FakeKube
 from tests.support.run_folders import dataset_zip, make_zip, write_dataset, write_run
 
 ADMIN = {"Authorization": "Bearer admin"}
-STUDY = {
+STUDY: dict[str, Any] = {
     "User": "ann", "FileName": "shapes", "Epochs": 5, "LR": 0.01, "ImgSize": 112, "BatchSize": 1,
     "Model": "PAN", "TestSize": 0.5,
 }  # fmt: skip

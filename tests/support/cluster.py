@@ -99,7 +99,9 @@ class TestCluster:
 
     def node_port(self, number: int) -> int:
         """A port that a Service of type NodePort may have: the one with this number."""
-        first, last = self.cluster.status().settings.ports.node_ports
+        settings = self.cluster.status().settings
+        assert settings is not None
+        first, last = settings.ports.node_ports
         assert first + number <= last
         return first + number
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,7 +138,7 @@ class FakeApi:
         gone["metadata"]["resourceVersion"] = str(next(self._versions))
         self._tell(plural, gone, deleted=True)
 
-    def all(self, plural: str, namespace: str = "") -> list[Raw]:
+    def all(self, plural: str, namespace: str = "") -> Sequence[Raw]:
         """All objects of a kind."""
         return [
             found

@@ -72,7 +72,7 @@ class FakeKube:
         self.requests.append((token, request.method, path))
         if token not in self.tokens:
             return status(401, "Unauthorized", "Unauthorized")
-        body = await request.json() if request.can_read_body else None
+        body: Any = await request.json() if request.can_read_body else None
         await asyncio.sleep(0)
         if path == REVIEWS:
             wanted = body["spec"]["resourceAttributes"]

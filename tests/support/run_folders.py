@@ -83,7 +83,7 @@ def write_run(
         generation=1,
         attempt=attempt,
         start=start,
-        state=state,  # type: ignore[arg-type]
+        state=state,
         config={},
         epoch=epochs,
         metrics_file=metrics,

@@ -41,6 +41,7 @@ def test_a_run_leaves_everything_that_the_contract_names(
 
     message = place.message()
     assert (message["exitCode"], message["reason"], message["epoch"]) == (0, "Trained", 3)
+    assert best.weights is not None
     assert message["bestSha256"] == best.weights.sha256
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("epoch ")]
     assert len(lines) == 3

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kubeseg_api.errors import TooLargeError
 from kubeseg_api.storage import archive, layout
 from tests.support.run_folders import dataset_zip, make_zip
 
@@ -140,7 +141,7 @@ def test_a_directory_that_would_not_fit_into_memory_is_refused(tmp_path: Path) -
         file.truncate(size)  # a hole: takes no room
         file.seek(size)
         file.write(end)
-    with pytest.raises(archive.TooLargeError, match="directory takes 67108865 bytes"):
+    with pytest.raises(TooLargeError, match="directory takes 67108865 bytes"):
         archive.unpack(tmp_path / "z", tmp_path / "o", archive.Limits(100, 100), lambda *_: None)
 
 
@@ -156,7 +157,7 @@ def test_no_name_that_is_let_through_leads_out(name: str) -> None:
 
 def test_too_many_entries_are_refused() -> None:
     entries = [zipfile.ZipInfo(f"images/{n}") for n in range(5)]
-    with pytest.raises(archive.TooLargeError, match="5 entries, the limit is 4"):
+    with pytest.raises(TooLargeError, match="5 entries, the limit is 4"):
         archive.plan(entries, archive.Limits(100, 4))
 
 

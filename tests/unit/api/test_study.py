@@ -4,6 +4,7 @@ import asyncio
 import json
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -66,7 +67,7 @@ async def test_start_makes_the_training_job(
     ],
 )  # fmt: skip
 async def test_a_value_out_of_range_is_400(
-    client: httpx.AsyncClient, kube: FakeKube, root: Path, name: str, value: object
+    client: httpx.AsyncClient, kube: FakeKube, root: Path, name: str, value: Any
 ) -> None:
     reply = await client.post("/study", params={**STUDY, name: value})
     assert (reply.status_code, reply.json()) == (400, {"detail": "Wrong parameters"})
@@ -83,7 +84,7 @@ async def test_a_value_out_of_range_is_400(
     ],
 )  # fmt: skip
 async def test_the_edges_of_the_ranges_are_inside(
-    client: httpx.AsyncClient, kube: FakeKube, name: str, value: object
+    client: httpx.AsyncClient, kube: FakeKube, name: str, value: Any
 ) -> None:
     study = await start(client, **{name: value})
     TrainingJobSpec.model_validate(kube.jobs[job_name(study)]["spec"])
@@ -94,7 +95,7 @@ async def test_the_edges_of_the_ranges_are_inside(
     [("Epochs", "many"), ("Epochs", 1.5), ("LR", "fast"), ("ImgSize", ""), ("TestSize", None)],
 )
 async def test_ill_typed_or_missing_parameters_are_422(
-    client: httpx.AsyncClient, name: str, value: object
+    client: httpx.AsyncClient, name: str, value: Any
 ) -> None:
     params = {k: v for k, v in {**STUDY, name: value}.items() if v is not None}
     reply = await client.post("/study", params=params)

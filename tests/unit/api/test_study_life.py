@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -246,7 +247,7 @@ async def test_the_callers_token_decides(
     root: Path,
     method: str,
     path: str,
-    params: dict[str, object],
+    params: dict[str, Any],
 ) -> None:
     study = await start(client)
     write_run(root, job_name(study), uid(kube, study), 1)

@@ -18,7 +18,7 @@ _METRIC = re.compile(r"\bkubeseg_[a-z_]+")
 def documented() -> dict[str, set[str]]:
     """Metric → its labels, from the table of docs/interfaces.md."""
     table = (ROOT / "docs" / "interfaces.md").read_text().split("## Metrics")[1].split("\n## ")[0]
-    found = {}
+    found: dict[str, set[str]] = {}
     for line in table.splitlines():
         if line.startswith("| `"):
             metric_cell, labels = line.split("|")[1:3]

@@ -145,7 +145,7 @@ def test_the_filter_decides_by_architecture_and_call(machine: str) -> None:
         while True:
             operation, yes, no, value = steps[at]
             if operation == fakechown.RETURN:
-                return value
+                return int(value)
             if operation == fakechown.LOAD_WORD:
                 word = {0: call, 4: arch}[value]
                 at += 1

@@ -75,7 +75,8 @@ def test_masks_of_these_modes_are_refused(tmp_path: Path, mode: str) -> None:
 def test_any_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
     Image.new("RGB", (4, 3), (200, 100, 50)).convert(mode).save(tmp_path / "image.png")
     image = read_image(tmp_path / "image.png")
-    assert (image.shape, image.dtype) == ((3, 4, 3), np.uint8)
+    assert image.shape == (3, 4, 3)
+    assert image.dtype == np.uint8
     if mode in {"RGB", "RGBA"}:
         assert image[0, 0].tolist() == [200, 100, 50]
 

@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half(
     def fail(descriptor: int) -> None:
         raise OSError(number, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", fail)
+    monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(StorageError, match=r"no room to write .*run.json \(3 bytes\)"):
         files.write_file(target, b"new")
     with pytest.raises(StorageError, match="last good checkpoint is untouched"):

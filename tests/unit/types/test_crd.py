@@ -34,12 +34,14 @@ workspace.claimName
 
 @pytest.fixture(scope="module")
 def version() -> dict[str, Any]:
-    return crd.crd()["spec"]["versions"][0]
+    found: dict[str, Any] = crd.crd()["spec"]["versions"][0]
+    return found
 
 
 @pytest.fixture(scope="module")
 def spec(version: dict[str, Any]) -> dict[str, Any]:
-    return version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return found
 
 
 def walk(schema: dict[str, Any], path: str = "spec") -> Iterator[tuple[str, dict[str, Any]]]:
