@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Any
 
 import pytest
 
+from kubeseg_local.layout import REPOSITORY
 from tests.support.cluster import Namespace, container, log_of, pod, wait_for
 
 pytestmark = pytest.mark.cluster
@@ -160,6 +162,22 @@ def test_empty_dirs_outlive_a_restart_of_their_container(namespace: Namespace) -
     namespace.apply(made)
     assert namespace.finished("counter")["exitCode"] == 0
     assert namespace.get("pod", "counter")["status"]["containerStatuses"][0]["restartCount"] == 1
+
+
+def test_a_volume_above_the_checkout_does_not_hide_it(namespace: Namespace) -> None:
+    """A checkout below /tmp, where nearly every pod mounts a volume of its own."""
+    above = REPOSITORY.parents[-2]
+    made = with_volumes(
+        "covered",
+        f"{sys.executable} -c 'import kubeseg_types' && touch {above}/mine && "
+        f"ls -A {REPOSITORY}/.kubeseg | wc -l; touch {REPOSITORY}/x || echo read-only",
+        [{"name": "disk", "emptyDir": {}}],
+        [{"name": "disk", "mountPath": str(above)}],
+    )
+    namespace.apply(made)
+    assert namespace.finished("covered")["exitCode"] == 0, namespace.kubectl("logs", "covered")
+    lines = namespace.kubectl("logs", "covered").splitlines()
+    assert (lines[0], lines[-1]) == ("0", "read-only"), "what is hidden stays so"
 
 
 def test_a_persistent_volume_made_by_hand(namespace: Namespace, tmp_path_factory: Any) -> None:

@@ -140,7 +140,12 @@ def build_root(spec: dict[str, Any]) -> None:
     # Outer mounts first, or they would cover the inner ones.
     for source, path, read_only in sorted(spec["mounts"], key=lambda each: each[1].count("/")):
         folder = stat.S_ISDIR(os.stat(source).st_mode)
-        bind(source, place(root, path, folder=folder), read_only=read_only)
+        target = place(root, path, folder=folder)
+        bind(source, target, read_only=False)
+        # A checkout below /tmp, say, where nearly every pod mounts a volume.
+        show_machine(root, spec, below=path)
+        if read_only:
+            make_read_only(target)
     work = within(root, spec["cwd"])
     if not os.path.isdir(work):
         os.makedirs(work)
@@ -164,10 +169,17 @@ def build_folders(root: str, spec: dict[str, Any]) -> None:
         show(root, path)
     for path, text in spec["files"].items():
         write(place(root, path, folder=False), text)
+    show_machine(root, spec, below="/")
+
+
+def show_machine(root: str, spec: dict[str, Any], *, below: str) -> None:
+    """Show the checkout and its environment, as far as they lie below the folder `below`."""
+    inside = os.path.normpath(below).rstrip("/") + "/"
     for path in spec["shown"]:
-        show(root, path)
+        if path.startswith(inside):
+            show(root, path)
     for path in spec["hidden"]:
-        if os.path.isdir(within(root, path)):
+        if path.startswith(inside) and os.path.isdir(within(root, path)):
             mount("tmpfs", within(root, path), "tmpfs", MS_RDONLY, "mode=755,size=4k")
 
 
