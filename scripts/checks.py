@@ -16,7 +16,10 @@ CHECKS: tuple[tuple[str, list[str]], ...] = (
     ("ruff, rules", ["ruff", "check", "."]),
     ("ruff, format", ["ruff", "format", "--check", "."]),
     ("types", ["mypy"]),
-    ("types of tests and scripts", ["mypy", "--explicit-package-bases", "scripts", "tests"]),
+    (
+        "types of tests, scripts and bench",
+        ["mypy", "--explicit-package-bases", "scripts", "tests", "bench"],
+    ),
     ("import rules", ["lint-imports"]),
     ("generated CRD", ["kubeseg-crd", "--check", str(CRD)]),
 )

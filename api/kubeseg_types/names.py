@@ -46,5 +46,16 @@ ENV_POD_NAMESPACE = "POD_NAMESPACE"
 ENV_TRAINER_IMAGE = "KUBESEG_TRAINER_IMAGE"
 ENV_WORKSPACE = "KUBESEG_WORKSPACE"
 
+# A trainer of several processes: which pod of how many (Kubernetes sets the index of an Indexed
+# Job's pods itself), where rank 0 is found (host:port), how many processes a pod runs (not set:
+# one for each GPU it sees), and how many seconds they wait for each other at the beginning.
+ENV_WORKER_INDEX = "JOB_COMPLETION_INDEX"
+ENV_WORKERS = "KUBESEG_WORKERS"
+ENV_COORDINATOR = "KUBESEG_COORDINATOR"
+ENV_PROCESSES = "KUBESEG_PROCESSES"
+ENV_RENDEZVOUS_TIMEOUT = "KUBESEG_RENDEZVOUS_TIMEOUT"
+#: Where rank 0 listens, unless the coordinator names another port.
+COORDINATOR_PORT = 29500
+
 MAX_CONFIG_BYTES = 128 * 1024
 MAX_TERMINATION_BYTES = 4096

@@ -55,48 +55,6 @@ REFUSALS: tuple[Refusal, ...] = (
         "must be Retain: this version leaves a run's folder to you (runs/<job>/<uid>)",
         lambda s: s.artifacts.on_delete == "Retain",
     ),
-    Refusal(
-        "spec.initFrom",
-        "!has(self.initFrom)",
-        "must not be set: this version begins from scratch",
-        lambda s: s.init_from is None,
-    ),
-    Refusal(
-        "spec.export.onnx",
-        "!self.export.onnx",
-        "must be false: this version exports safetensors and a folder for smp.from_pretrained",
-        lambda s: not s.export.onnx,
-    ),
-    Refusal(
-        "spec.model.encoderWeights",
-        "!has(self.model.encoderWeights)",
-        "must not be set: this version begins with random weights",
-        lambda s: s.model.encoder_weights is None,
-    ),
-    Refusal(
-        "spec.dataset.splits.test",
-        "!has(self.dataset.splits) || !has(self.dataset.splits.test)",
-        "must not be set: this version evaluates on the validation part only",
-        lambda s: s.dataset.splits is None or s.dataset.splits.test is None,
-    ),
-    Refusal(
-        "spec.training.augmentation.serialized",
-        "!has(self.training.augmentation.serialized)",
-        "must not be set: this version knows presets only (training.augmentation.preset)",
-        lambda s: s.training.augmentation.serialized is None,
-    ),
-    Refusal(
-        "spec.training.loss.classWeights",
-        "self.training.loss.classWeights == 'None'",
-        "must be None: this version weighs all classes alike",
-        lambda s: s.training.loss.class_weights == "None",
-    ),
-    Refusal(
-        "spec.training.compile",
-        "!self.training.compile",
-        "must be false: this version runs eagerly",
-        lambda s: not s.training.compile,
-    ),
 )
 
 

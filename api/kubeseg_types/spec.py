@@ -27,6 +27,9 @@ class Architecture(StrEnum):
     DEEPLABV3 = "DeepLabV3"
     DEEPLABV3_PLUS = "DeepLabV3Plus"
     PAN = "PAN"
+    UPERNET = "UPerNet"
+    SEGFORMER = "Segformer"
+    DPT = "DPT"
 
 
 class Model(Contract):
@@ -43,16 +46,33 @@ class Model(Contract):
     )
     encoder_weights: str | None = Field(
         default=None,
-        min_length=1,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$",
         max_length=100,
-        description="Pretrained weights of the encoder; none unless asked for.",
+        description="Pretrained weights of the encoder, from the workspace's weights folder or a "
+        "hub; none unless asked for.",
+    )
+    in_channels: int = Field(
+        default=3, ge=1, le=16, description="Channels of the images: 1 grey, 3 RGB, more as TIFF."
     )
 
 
 class ClassName(Contract):
-    """One class; its position in the list is its label in the masks."""
+    """One class; its position in the list is its label, unless it says how masks show it."""
 
     name: str = Field(min_length=1, max_length=63, description="Name, as metrics carry it.")
+    value: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="What stands for it in index masks, where that isn't its position in the list.",
+    )
+    color: str | None = Field(
+        default=None,
+        pattern=r"^#[0-9a-fA-F]{6}$",
+        max_length=7,
+        description="What stands for it in colour masks, as #rrggbb: all classes have one, or "
+        "none has.",
+    )
 
 
 class Splits(Contract):
@@ -60,7 +80,12 @@ class Splits(Contract):
 
     train: str = Field(default="train", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)
     validation: str = Field(default="val", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)
-    test: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)
+    test: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=63,
+        description="Evaluated once, at the end, with the best weights.",
+    )
 
 
 class Dataset(Contract):
@@ -70,6 +95,11 @@ class Dataset(Contract):
         pattern=workspace.DATASET_PATTERN,
         max_length=257,
         description="Data set in the workspace: datasets/<name>, or <owner>/<name>.",
+    )
+    format: Literal["Auto", "Folders", "Coco", "Voc", "Cvat", "Yolo"] = Field(
+        default="Auto",
+        description="How the annotations are written: masks in folders, COCO JSON, Pascal VOC, "
+        "CVAT XML or YOLO polygons. Auto looks at what is there.",
     )
     test_size: float = Field(
         default=0.2,
@@ -94,7 +124,7 @@ class Dataset(Contract):
     splits: Splits | None = Field(
         default=None,
         description="Folders of a data set that brings its own split. Where it is not given, "
-        "train/ and val/ count if they are there.",
+        "train/ and val/ (and test/) count if they are there.",
     )
 
 
@@ -164,7 +194,16 @@ class InitFrom(Contract):
 class Export(Contract):
     """What is made of the best model at the end, beside its weights."""
 
-    onnx: bool = Field(default=False, description="Also an ONNX file.")
+    onnx: bool = Field(
+        default=True, description="Also an ONNX file, checked against the network numerically."
+    )
+    samples: int = Field(
+        default=4,
+        ge=0,
+        le=16,
+        description="Validation images that are drawn at each epoch: image, truth, prediction and "
+        "errors side by side.",
+    )
 
 
 class Artifacts(Contract):

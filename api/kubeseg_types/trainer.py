@@ -86,6 +86,16 @@ class Part(Lenient):
         description="Per class; None where neither truth nor prediction holds the class."
     )
     class_iou: list[float | None]
+    precision: float | None = Field(default=None, description="Mean over the classes that occur.")
+    recall: float | None = None
+    class_precision: list[float | None] = Field(
+        default_factory=list,
+        description="0 where a class that is there was never predicted; None as for class_dice.",
+    )
+    class_recall: list[float | None] = Field(
+        default_factory=list,
+        description="0 where a class was predicted that is not there; None as for class_dice.",
+    )
 
 
 class EpochRecord(Lenient):
@@ -96,12 +106,26 @@ class EpochRecord(Lenient):
     train: Part
     validation: Part
     learning_rate: float
-    seconds: float
-    samples_per_second: float
+    seconds: float = Field(
+        description="Of the training pass, waiting for data and checkpoints within it included."
+    )
+    samples_per_second: float = Field(description="Over those seconds.")
+    validation_seconds: float | None = Field(default=None, description="Of the validation pass.")
     time: Timestamp
     attempt: int
     start: int
     weights: WeightsFile | None = None
+    waiting: float | None = Field(
+        default=None, description="Share of the training time spent waiting for data, 0 to 1."
+    )
+    memory_bytes: int | None = Field(default=None, description="Largest so far, of GPU or process.")
+    batch_size: int | None = Field(default=None, description="Images a step, over all workers.")
+    accumulate: int | None = Field(default=None, description="Parts a step is computed in.")
+    samples: str | None = Field(
+        default=None,
+        description="Folder with this epoch's pictures, relative to the workspace; those of most "
+        "older epochs are removed, so look whether it is there.",
+    )
 
     def metrics(self) -> EpochMetrics:
         """The scalars of this epoch."""
@@ -140,11 +164,31 @@ class Progress(Lenient):
     accumulate: int
     eta_seconds: float | None = None
     samples_per_second: float | None = None
+    waiting: float | None = None
+    memory_bytes: int | None = None
+    workers: int = Field(default=1, description="Processes that train together.")
+    notes: list[str] = Field(
+        default_factory=list,
+        max_length=16,
+        description="What the trainer changed by itself to go on, such as a halved batch.",
+    )
     class_names: list[str] = Field(default_factory=list)
     last: EpochRecord | None = None
     best: EpochRecord | None = None
     checkpoint: CheckpointPointer | None = None
+    checkpoint_seconds: float | None = Field(
+        default=None, description="How long the training stood still for the newest checkpoint."
+    )
     updated: Timestamp
+
+
+class Scores(Lenient):
+    """The scalars of a `Part`."""
+
+    loss: float
+    dice: float
+    iou: float
+    samples: int
 
 
 class TerminationMessage(Lenient):
@@ -163,6 +207,9 @@ class TerminationMessage(Lenient):
     checkpoint: CheckpointPointer | None = None
     best_weights: str | None = None
     best_sha256: str | None = None
+    test: Scores | None = Field(
+        default=None, description="Of the test part, where there is one, after success."
+    )
 
 
 class RunRecord(Lenient):
@@ -191,6 +238,17 @@ class RunRecord(Lenient):
         default=None, description="Folder that smp.from_pretrained opens, once finished."
     )
     model_weights: WeightsFile | None = None
+    fingerprint: str | None = Field(default=None, description="Of the data set's files.")
+    test: Part | None = Field(
+        default=None, description="The test part with the best weights, evaluated once at the end."
+    )
+    export: dict[str, Any] = Field(
+        default_factory=dict, description="What was exported, and how it was checked."
+    )
+    timings: dict[str, float] = Field(
+        default_factory=dict, description="Seconds from the start of the process to each milestone."
+    )
+    notes: list[str] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=dict)
     hardware: dict[str, Any] = Field(default_factory=dict)
     started: Timestamp

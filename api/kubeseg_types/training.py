@@ -15,6 +15,7 @@ class Optimizer(Contract):
     name: Literal["AdamW", "Adam", "SGD"] = "AdamW"
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Of SGD.")
+    nesterov: bool = Field(default=False, description="Of SGD: Nesterov's momentum.")
 
 
 class Scheduler(Contract):
@@ -68,6 +69,12 @@ class EarlyStopping(Contract):
     min_delta: float = Field(default=0, ge=0, le=1, description="The least gain that counts.")
 
 
+class Ema(Contract):
+    """An exponential moving average of the weights, which is what is validated and exported."""
+
+    decay: float = Field(default=0.999, gt=0, lt=1, description="Share of the old average kept.")
+
+
 class Training(Contract):
     """How the network is trained."""
 
@@ -80,17 +87,34 @@ class Training(Contract):
         default=512,
         ge=32,
         le=4096,
-        description="Side of the square that images are resized to, in pixels.",
+        description="Side of the square that the network sees, in pixels.",
+    )
+    image_mode: Literal["Resize", "Crop"] = Field(
+        default="Resize",
+        description="Resize makes each image that square. Crop keeps the images' own size: a "
+        "random square of it is trained on, and a window slides over it in validation.",
+    )
+    window_overlap: float = Field(
+        default=0.25, ge=0, le=0.75, description="Of Crop: what two windows share of their side."
     )
     optimizer: Optimizer = Field(default_factory=Optimizer)
     scheduler: Scheduler = Field(default_factory=Scheduler)
     loss: Loss = Field(default_factory=Loss)
     augmentation: Augmentation = Field(default_factory=Augmentation)
-    precision: Literal["Auto", "Float32", "BFloat16"] = Field(
-        default="Auto", description="Auto takes BFloat16 where the GPU has it, else Float32."
+    precision: Literal["Auto", "Float32", "BFloat16", "Float16"] = Field(
+        default="Auto",
+        description="Of the forward pass. Auto takes BFloat16 or Float16 where the GPU gains from "
+        "it, else Float32.",
     )
-    compile: bool = Field(default=False, description="torch.compile.")
+    compile: bool = Field(
+        default=False, description="torch.compile; where it fails the run goes on without."
+    )
+    ema: Ema | None = None
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    deterministic: bool = Field(
+        default=False,
+        description="Only algorithms whose result is the same each time, on GPUs too, at a price.",
+    )
     early_stopping: EarlyStopping | None = None
     accumulate: int = Field(
         default=1, ge=1, le=1024, description="Parts that a batch is computed in, to save memory."

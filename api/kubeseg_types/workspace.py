@@ -3,13 +3,19 @@
     datasets/<name>/                 a data set, or <owner>/<name>
     studies/<id>/study.json          an id that the facade has given out (made exclusively)
     catalogue/models.json            the architectures on offer, once changed
+    checks/<fingerprint>.json        what a look at a data set's files found
+    checks/<fingerprint>.masks       the masks drawn from its annotations
+    weights/<encoder>/<name>.safetensors   pretrained weights of encoders
     runs/<job>/<uid>/                one TrainingJob's run
         run.json                     what it is, and why it ended (`trainer.RunRecord`)
         attempts/<attempt>-<start>/  one start of one attempt, made exclusively
             metrics.jsonl            one `trainer.EpochRecord` a line, the whole history
             epochs/<epoch>.safetensors
             checkpoints/<epoch>-<step>/
-        model/                       the best model: config.json, model.safetensors
+        samples/<epoch>/             pictures of that epoch's predictions
+        tensorboard/                 event files
+        mlflow.json                  the run of the MLflow server that it is reported to
+        model/                       the best model: config.json, model.safetensors, model.onnx
 
 All functions return paths relative to the workspace, with forward slashes.
 """
@@ -22,6 +28,8 @@ DATASETS = "datasets"
 RUNS = "runs"
 STUDIES = "studies"
 CATALOGUE_MODELS = "catalogue/models.json"
+CHECKS = "checks"
+WEIGHTS = "weights"
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -29,6 +37,9 @@ ATTEMPTS = "attempts"
 EPOCHS = "epochs"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+SAMPLES = "samples"
+TENSORBOARD = "tensorboard"
+MLFLOW_FILE = "mlflow.json"
 
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 #: The name of a data set: one path segment, or an owner's name and one.
@@ -75,6 +86,11 @@ def parse_attempt_name(name: str) -> tuple[int, int] | None:
     """(attempt, start) of a folder's name, or None where it is no such folder."""
     match = _ATTEMPT.match(name)
     return (int(match[1]), int(match[2])) if match else None
+
+
+def samples_dir(epoch: int) -> str:
+    """Folder with the pictures of `epoch` (from 1), relative to the run's folder."""
+    return f"{SAMPLES}/{epoch:05d}"
 
 
 def epoch_file(epoch: int) -> str:

@@ -172,6 +172,8 @@ def training_job(name: str, *, epochs: int, dataset: str = "small", **spec: Any)
             "dataset": {"name": dataset},
             "training": training,
             "resources": {"cpu": "500m", "memory": "2Gi", "sharedMemory": "64Mi"},
+            # Seconds for each job; the one of test_applied_trained_downloaded has it.
+            "export": {"onnx": False},
             **spec,
         },
     }

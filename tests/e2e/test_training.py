@@ -31,7 +31,7 @@ def finished_well(kubeseg: Installation, job: str, epochs: int) -> dict[str, Any
 
 def test_applied_trained_downloaded(kubeseg: Installation, tmp_path: Path) -> None:
     kubeseg.data_set("small")
-    kubeseg.apply(training_job("whole-path", epochs=4))
+    kubeseg.apply(training_job("whole-path", epochs=4, export={"onnx": True}))
     status = finished_well(kubeseg, "whole-path", 4)
 
     conditions = {c["type"]: c for c in status["conditions"]}
@@ -49,6 +49,13 @@ def test_applied_trained_downloaded(kubeseg: Installation, tmp_path: Path) -> No
         reply = client.get(f"/v1/files/{run['bestWeights']}")
     assert reply.status_code == 200
     assert hashlib.sha256(reply.content).hexdigest() == run["bestSha256"]
+
+    with kubeseg.http as client:
+        onnx = client.get(f"/v1/files/{run['path']}/model/model.onnx")
+        card = client.get(f"/v1/files/{run['path']}/model/README.md")
+    assert onnx.status_code == 200
+    assert card.status_code == 200
+    assert "# whole-path" in card.text
 
     # The folder that a run leaves is opened by smp alone.
     model = kubeseg.workspace() / run["path"] / "model"

@@ -6,16 +6,20 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kubeseg_trainer.engine.board import Board
+from kubeseg_trainer.engine.report import Reporter
 from kubeseg_trainer.engine.signals import StopRequest
 from kubeseg_trainer.engine.watchdog import Watchdog
 from kubeseg_trainer.environment import prepare_environment
-from kubeseg_trainer.train_command import TrainOptions, train
+from kubeseg_trainer.session import TrainOptions
+from kubeseg_trainer.tasks import TaskKind
+from kubeseg_trainer.train_command import train
 from kubeseg_types.trainer import EpochRecord, RunRecord
 
 # Before torch is imported, as the command line does it.
@@ -33,6 +37,8 @@ def config_of(job: str = "tiny", **more: Any) -> dict[str, Any]:
         "model": MODEL,
         "dataset": {"name": "discs", "testSize": 0.34},
         "training": {"epochs": 2, "batchSize": 2, "imageSize": 32},
+        # Takes ten times as long as the rest; tests/trainer/test_outputs.py has it on.
+        "export": {"onnx": False},
     }
     for key, value in more.items():
         config[key] = {**config[key], **value} if isinstance(config.get(key), dict) else value
@@ -42,11 +48,12 @@ def config_of(job: str = "tiny", **more: Any) -> dict[str, Any]:
 class Place:
     """A workspace with a configuration file, and what trainings leave in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, make: bool = True) -> None:
         self.workspace = folder / "workspace"
-        self.workspace.mkdir(parents=True)
+        self.workspace.mkdir(parents=True, exist_ok=not make)
         self.config_file = folder / "config.json"
         self.termination_log = folder / "termination-log"
+        self.scratch = folder / "scratch"
         self.termination_log.touch()
 
     def configure(self, config: dict[str, Any]) -> None:
@@ -55,7 +62,25 @@ class Place:
         fresh.write_text(json.dumps(config))
         fresh.replace(self.config_file)
 
-    def train(self, config: dict[str, Any] | None = None, *, port: int | None = None) -> int:
+    def options(self, *, port: int | None = None) -> TrainOptions:
+        """The command line of a start here."""
+        return TrainOptions(
+            config=self.config_file,
+            workspace=self.workspace,
+            address="127.0.0.1",
+            port=port,
+            termination_log=self.termination_log,
+            bar=False,
+            scratch=self.scratch,
+        )
+
+    def train(
+        self,
+        config: dict[str, Any] | None = None,
+        *,
+        port: int | None = None,
+        kind: TaskKind | None = None,
+    ) -> int:
         """Run one start; returns the exit code."""
         if config is not None:
             self.configure(config)
@@ -63,17 +88,7 @@ class Place:
         stop = StopRequest()
         stop.install()
         try:
-            return train(
-                TrainOptions(
-                    config=self.config_file,
-                    workspace=self.workspace,
-                    address="127.0.0.1",
-                    port=port,
-                    termination_log=self.termination_log,
-                    bar=False,
-                ),
-                stop,
-            )
+            return train(self.options(port=port), stop, kind)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -120,6 +135,41 @@ def at_beat(number: int, do: Any) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Watchdog, "beat", beat)
+        yield
+
+
+@contextmanager
+def in_training(number: int, do: Any) -> Iterator[None]:
+    """Call `do` at the `number`-th sign of life after the first epoch has begun: whatever the look
+    at the data, the cache or a trial of precisions took before.
+    """
+    real = Board.update
+    begun = False
+
+    def update(self: Board, **fields: Any) -> None:
+        nonlocal begun
+        real(self, **fields)
+        if fields.get("state") == "Training" and not begun:
+            begun = True
+            stack.enter_context(at_beat(number, do))
+
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Board, "update", update)
+        yield
+
+
+@contextmanager
+def after_epoch(number: int, do: Any) -> Iterator[None]:
+    """Call `do` when the line of epoch `number` is shown, before the next epoch's first step."""
+    real = Reporter.line
+
+    def line(self: Reporter, text: str) -> None:
+        real(self, text)
+        if text.startswith(f"epoch {number}/"):
+            do()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reporter, "line", line)
         yield
 
 

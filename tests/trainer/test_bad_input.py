@@ -18,9 +18,10 @@ import torch
 from PIL import Image
 
 from kubeseg_trainer.tasks.segmentation.losses import SegmentationLoss
+from kubeseg_trainer.tasks.segmentation.task import SegmentationTask
 from kubeseg_types.exit_codes import ExitCode
 from tests.support.datasets import make_dataset, make_pair, write_pair
-from tests.support.trainings import Place, at_beat, config_of
+from tests.support.trainings import Place, config_of
 
 
 def _message(place: Place) -> str:
@@ -34,11 +35,12 @@ def _message(place: Place) -> str:
         ({"training": {"epoch": 3}}, "spec.training.epoch: is not a field"),
         ({"training": {"batchSize": "many"}}, "spec.training.batchSize: must be a valid integer"),
         ({"model": {"encoder": "resnet81"}}, "spec.model.encoder: must be an encoder of smp"),
-        ({"model": {"encoder": "tu-no-such"}}, "spec.model: Linknet can't be built on"),
+        (
+            {"model": {"encoder": "tu-no-such"}},
+            "spec.model.encoder: must be an encoder of smp or timm",
+        ),
         ({"model": {"encoder": "mit_b0"}}, "spec.model: Linknet can't be built on"),
         ({"model": {"architecture": "DeepLabV3", "encoder": "vgg11"}}, "Choose another encoder"),
-        ({"model": {"encoderWeights": "imagenet"}}, "spec.model.encoderWeights: must not be set"),
-        ({"training": {"compile": True}}, "spec.training.compile: must be false"),
     ],
 )
 def test_what_cannot_be_configured_is_said_by_field(
@@ -79,12 +81,6 @@ def _cut_off(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-200])
 
 
-def _binary_255(folder: Path) -> None:
-    for file in (folder / "masks").iterdir():
-        mask = np.array(Image.open(file))
-        Image.fromarray(np.where(mask > 0, 255, 0).astype(np.uint8)).save(file)
-
-
 def _one_class(folder: Path) -> None:
     for file in (folder / "masks").iterdir():
         Image.new("L", (48, 40), 0).save(file)
@@ -109,7 +105,6 @@ def _twice(folder: Path) -> None:
         (_colours, "masks/003.png is a RGB image, not one of labels"),
         (_no_image, "images/003.png can't be read"),
         (_cut_off, "images/003.png can't be read"),
-        (_binary_255, "write 1 for the object"),
         (_one_image, "at least 2 are needed"),
         (_twice, "003.jpg, 003.png share the stem"),
     ],
@@ -119,8 +114,7 @@ def test_a_data_set_that_does_not_fit_is_said_by_file(
 ) -> None:
     spoil(place.workspace / "datasets/discs")
     names = [{"name": name} for name in ("ground", "disc", "other")]
-    classes = {} if spoil is _binary_255 else {"classes": names}
-    assert place.train(config_of(dataset=classes)) == ExitCode.DATASET
+    assert place.train(config_of(dataset={"classes": names})) == ExitCode.DATASET
     assert sentence in _message(place)
     assert place.message()["reason"] == "InvalidDataset"
 
@@ -164,6 +158,21 @@ def test_a_loss_that_is_no_number_names_the_batch(
     assert "spec.training.clip" in _message(place)
 
 
+def test_a_validation_loss_that_is_no_number_names_the_batch(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = SegmentationLoss.__call__
+
+    def loss(self: SegmentationLoss, *args: Any, **more: Any) -> torch.Tensor:
+        return real(self, *args, **more) * (1.0 if torch.is_grad_enabled() else float("inf"))
+
+    monkeypatch.setattr(SegmentationLoss, "__call__", loss)
+    assert place.train(config_of()) == ExitCode.NON_FINITE
+    assert "the loss became inf in validation 1, on the batch" in _message(place)
+    assert ".png" in _message(place)
+    assert not list(place.run_folder().glob("attempts/*/epochs/*"))
+
+
 def test_a_busy_port_is_named_with_the_way_out(place: Place) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -181,12 +190,14 @@ def test_a_workspace_that_is_not_there(place: Place) -> None:
 
 
 def test_memory_that_runs_out_has_its_code(place: Place) -> None:
-    def exhaust() -> None:
+    def exhaust(*_: Any) -> None:
         raise MemoryError
 
-    with at_beat(12, exhaust):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentationTask, "step", exhaust)
         assert place.train(config_of()) == ExitCode.OUT_OF_MEMORY
-    assert "training.accumulate" in _message(place)
+    assert "out of memory with one image at a time" in _message(place)
+    assert "spec.training.imageSize" in _message(place)
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(place: Place) -> None:

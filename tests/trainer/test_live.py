@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from kubeseg_types.exit_codes import ExitCode
 from kubeseg_types.trainer import Progress
 from tests.support.trainings import Place, at_beat, config_of, terminate
 
-SCANNED = 9
+IMAGES = 9
+#: Beats until the first step, where nothing is cached yet: each image is looked at, then decoded.
+SCANNED = 2 * IMAGES
 #: Beats of an epoch: 3 steps, 2 of validation, one of the checkpoint (assembly adds one at first).
 IN_FIRST_EPOCH = SCANNED + 3
 
@@ -57,7 +61,8 @@ def test_an_older_generation_or_a_broken_file_changes_nothing(
         place.configure({"job": 1})
 
     for edit in (older, broken):
-        with at_beat(IN_FIRST_EPOCH, edit):
+        # The second start finds the images decoded.
+        with at_beat(IN_FIRST_EPOCH - (0 if edit is older else IMAGES), edit):
             attempt = 1 if edit is older else 2
             config = config_of(attempt=attempt, generation=5, training={"epochs": 2 * attempt})
             assert place.train(config) == 0
@@ -78,7 +83,7 @@ def test_a_start_with_an_older_generation_waits_for_the_newer(
     assert len(place.history()) == 2
     assert place.message()["generation"] == 8
 
-    monkeypatch.setattr("kubeseg_trainer.train_command.GENERATION_WAIT", 0.5)
+    monkeypatch.setattr("kubeseg_trainer.session.GENERATION_WAIT", 0.5)
     assert place.train(config_of(attempt=3, generation=3, training={"epochs": 3})) == 0
     assert len(place.history()) == 3
     assert "the checkpoint knew 8" in caplog.text
@@ -90,6 +95,14 @@ def _get(url: str) -> tuple[int, bytes]:
             return reply.status, reply.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
+
+
+def documented() -> set[str]:
+    """The trainer's metrics in the table of docs/interfaces.md."""
+    text = (Path(__file__).resolve().parents[2] / "docs/interfaces.md").read_text()
+    table = text.split("## Metrics")[1].splitlines()
+    cells = [line.split("|")[1] for line in table if line.endswith("| trainer |")]
+    return set(re.findall(r"`(kubeseg_\w+)`", " ".join(cells)))
 
 
 def test_the_server_tells_each_epoch_and_the_end(
@@ -140,8 +153,9 @@ def test_the_server_tells_each_epoch_and_the_end(
     assert last.last == place.history()[-1]
     text = others["/metrics"][1].decode()
     assert 'kubeseg_epoch{job="tiny",namespace="default"} 1.0' in text
-    for name in ("train_loss", "val_dice", "val_iou", "learning_rate", "epoch_seconds"):
-        assert f'kubeseg_{name}{{job="tiny"' in text
+    told = set(re.findall(r"^(kubeseg_\w+)\{", text, re.MULTILINE))
+    assert told == documented()
+    assert 'kubeseg_batch_size{job="tiny",namespace="default"} 2.0' in text
     assert 'kubeseg_class_iou{class="0",job="tiny",namespace="default",part="val"}' in text
 
 
@@ -149,7 +163,6 @@ def test_a_training_that_hangs_ends_by_itself(place: Place) -> None:
     """In a process of its own: the watchdog ends it."""
     import subprocess
     import sys
-    from pathlib import Path
 
     place.configure(config_of(training={"stallTimeout": "3s"}))
     program = (

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kubeseg_trainer.engine.decisions import checkpoint_due
 from kubeseg_types.exit_codes import ExitCode
+from kubeseg_types.training import CheckpointPolicy
 from tests.support.trainings import Place, at_beat, config_of, terminate
 
 #: Dropout, so that the random state counts, and everything that has a state of its own.
@@ -22,7 +22,8 @@ FULL: dict[str, Any] = {
     "model": {"architecture": "FPN", "encoder": "tu-test_resnet"},
     "training": {"epochs": 3, "accumulate": 2, "augmentation": {"preset": "Medium"}, "clip": 1.0},
 }
-SCANNED = 9
+#: Beats until the first step, where nothing is cached yet: 9 pairs are looked at, then decoded.
+SCANNED = 18
 
 
 def _scores(place: Place) -> list[Any]:
@@ -46,11 +47,12 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], 
     return _scores(place), _digests(place, 3)
 
 
-#: Counted in beats after the scan and the assembly: 3 steps of 2 parts, then 2 of validation …
+#: Counted in beats after the scan and the decoding: 3 steps of 2 parts, then 2 of validation …
 @pytest.mark.parametrize(
     ("beat", "where"),
     [
         (2, "in the scan"),
+        (12, "while the cache is made"),
         (SCANNED + 2, "in the first step"),
         (SCANNED + 5, "in the second step, between its parts"),
         (SCANNED + 7, "after the last step"),
@@ -163,25 +165,19 @@ def test_a_smaller_part_of_a_batch_is_no_other_training(place: Place) -> None:
     assert place.train(config_of(attempt=2, training={"epochs": 2, "accumulate": 2})) == 0
 
 
-def test_checkpoints_within_an_epoch_by_time(place: Place) -> None:
-    begun = time.monotonic
+def test_checkpoints_within_an_epoch_by_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
 
-    class Clock:
-        shift = 0.0
+    def due(policy: CheckpointPolicy, seconds: float) -> bool:
+        asked.append(seconds)
+        return checkpoint_due(policy, seconds + 11 * len(asked))
 
-        @classmethod
-        def now(cls) -> float:
-            cls.shift += 4.0
-            return begun() + cls.shift
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kubeseg_trainer.engine.loop.time.monotonic", Clock.now)
-        config = config_of(training={"epochs": 1}, checkpoint={"everySeconds": 10, "keepLast": 100})
-        assert place.train(config) == 0
+    monkeypatch.setattr("kubeseg_trainer.engine.loop.checkpoint_due", due)
+    config = config_of(training={"epochs": 1}, checkpoint={"everySeconds": 10, "keepLast": 100})
+    assert place.train(config) == 0
     names = sorted(path.name for path in place.run_folder().glob("attempts/*/checkpoints/*"))
     assert any(name.startswith("00000-") for name in names), names
     assert names[-1].startswith("00001-")
-    shutil.rmtree(place.workspace)
 
 
 def test_loader_processes_change_nothing(
@@ -190,10 +186,10 @@ def test_loader_processes_change_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nor does a break in between, nor another number of them."""
-    monkeypatch.setattr("kubeseg_trainer.assembly.loader_workers", lambda _: 2)
+    monkeypatch.setattr("kubeseg_trainer.assembly.loader_workers", lambda *_: 2)
     with at_beat(SCANNED + 16, terminate):
         assert place.train(config_of(**FULL)) == ExitCode.INTERRUPTED
-    monkeypatch.setattr("kubeseg_trainer.assembly.loader_workers", lambda _: 1)
+    monkeypatch.setattr("kubeseg_trainer.assembly.loader_workers", lambda *_: 1)
     assert place.train(config_of(attempt=2, **FULL)) == 0
     assert _scores(place) == uninterrupted[0]
     assert _digests(place, 3) == uninterrupted[1]

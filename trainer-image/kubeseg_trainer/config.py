@@ -144,7 +144,11 @@ def defining(config: TrainerConfig) -> dict[str, Any]:
     """The part of the configuration that makes it this training and no other, flat, by field."""
     training = config.training.to_dict()
     flat = {f"training.{key}": value for key, value in training.items() if key not in _FREE}
-    return flat | {"model": config.model.to_dict(), "dataset": config.dataset.to_dict()}
+    return flat | {
+        "model": config.model.to_dict(),
+        "dataset": config.dataset.to_dict(),
+        "initFrom": config.init_from.to_dict() if config.init_from else None,
+    }
 
 
 class ConfigSource:

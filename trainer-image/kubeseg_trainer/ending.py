@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kubeseg_trainer.errors import StorageError
+from kubeseg_trainer.errors import StorageError, SupersededError
 from kubeseg_trainer.files import now
 from kubeseg_trainer.run_directory import RunDirectory
 from kubeseg_types.exit_codes import TABLE, ExitCode, Outcome
 from kubeseg_types.names import MAX_TERMINATION_BYTES
-from kubeseg_types.trainer import Progress, RunRecord, TerminationMessage
+from kubeseg_types.trainer import Part, Progress, RunRecord, Scores, TerminationMessage
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,10 @@ class Ending:
                 return "Failed"
 
 
-def termination_message(ending: Ending, progress: Progress | None) -> bytes:
-    """The termination message as JSON, below the limit that Kubernetes sets."""
+def termination_message(
+    ending: Ending, progress: Progress | None, test: Part | None = None
+) -> TerminationMessage:
+    """What a start leaves of its ending and of how far it came; `test`: of the best weights."""
     message = TerminationMessage(
         exit_code=int(ending.code), reason=ending.reason, message=ending.text[:_SHORT]
     )
@@ -64,6 +66,14 @@ def termination_message(ending: Ending, progress: Progress | None) -> bytes:
                 "best_sha256": best.weights.sha256 if best and best.weights else None,
             }
         )
+    if test is not None:
+        scores = Scores(loss=test.loss, dice=test.dice, iou=test.iou, samples=test.samples)
+        message = message.model_copy(update={"test": scores})
+    return message
+
+
+def message_bytes(message: TerminationMessage) -> bytes:
+    """`message` as JSON, its text shortened until it is below the limit."""
     while True:
         data = message.model_dump_json(by_alias=True, exclude_none=True).encode()
         if len(data) < MAX_TERMINATION_BYTES or not message.message:
@@ -81,6 +91,7 @@ def leave(
     termination_log: Path,
 ) -> None:
     """Write the outcome wherever it can be written; what can't be is logged."""
+    test = record.test if record is not None and ending.code == ExitCode.SUCCESS else None
     if ending.code == ExitCode.SUCCESS:
         log.info("%s", ending.text)
     elif ending.state == "Interrupted":
@@ -99,11 +110,16 @@ def leave(
         )
         try:
             run.write_record(final)
-        except StorageError as error:
+        except (StorageError, SupersededError) as error:
             log.warning("run.json could not be brought up to date: %s", error)
+    write_message(termination_log, termination_message(ending, progress, test))
+
+
+def write_message(termination_log: Path, message: TerminationMessage) -> None:
+    """Write the termination message where the kubelet has made a file for it."""
     if termination_log.exists() and os.access(termination_log, os.W_OK):
         try:
             # No temporary file beside it: it is a mount of its own.
-            termination_log.write_bytes(termination_message(ending, progress))
+            termination_log.write_bytes(message_bytes(message))
         except OSError as error:
             log.warning("the termination message could not be written: %s", error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 from kubeseg_types.exit_codes import ExitCode
 
@@ -16,7 +15,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 class TrainerError(Exception):
     """The end of a run; `code` is its exit code, the text what to do about it."""
 
-    code: ClassVar[ExitCode] = ExitCode.ERROR
+    code: ExitCode = ExitCode.ERROR
 
 
 class ConfigurationError(TrainerError):
@@ -43,6 +42,15 @@ class InterruptionError(TrainerError):
     code = ExitCode.INTERRUPTED
 
 
+class PeerError(TrainerError):
+    """Another process of the same training has ended, and this one with it."""
+
+    def __init__(self, code: ExitCode, text: str) -> None:
+        super().__init__(text)
+        #: The other's own, or INTERRUPTED where it has died.
+        self.code = code
+
+
 class SupersededError(TrainerError):
     """A newer start of the same run is at work."""
 
@@ -53,6 +61,12 @@ class StalledError(TrainerError):
     """No step ended within `training.stallTimeout`."""
 
     code = ExitCode.STALLED
+
+
+class OutOfMemoryError(TrainerError):
+    """Memory ran out, and a step can't be computed in smaller parts."""
+
+    code = ExitCode.OUT_OF_MEMORY
 
 
 class StorageError(TrainerError):
@@ -72,7 +86,8 @@ def storage_error(error: OSError, path: Path, size: int | None = None) -> Storag
     return StorageError(f"can't write {what}: {error.strerror or error}")
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out: the host's or a GPU's."""
     if isinstance(error, MemoryError):
         return True
     torch = sys.modules.get("torch")
@@ -86,7 +101,7 @@ def ending_of(error: BaseException) -> tuple[ExitCode, str]:
     """Exit code and sentence for whatever ended a run."""
     if isinstance(error, TrainerError):
         return error.code, str(error)
-    if _out_of_memory(error):
+    if is_out_of_memory(error):
         first = str(error).splitlines()[0] if str(error) else "memory is exhausted"
         return ExitCode.OUT_OF_MEMORY, (
             f"out of memory: {first}. Raise training.accumulate, lower training.batchSize or "

@@ -11,7 +11,13 @@ from kubeseg_api.storage.files import locked, write_atomic
 from kubeseg_types import workspace
 from kubeseg_types.spec import Architecture
 
+#: All that the trainer knows; POST /modeles puts any of them on offer.
 ALL = [architecture.value for architecture in Architecture]
+#: On offer until someone changes it: the list of the Study contract.
+INITIAL = [
+    "Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "DeepLabV3", "DeepLabV3Plus",
+    "PAN",
+]  # fmt: skip
 
 
 def offered(root: Path) -> list[str]:
@@ -20,7 +26,7 @@ def offered(root: Path) -> list[str]:
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        return list(ALL)
+        return list(INITIAL)
     try:
         kept = json.loads(content)["models"]
         return [name for name in ALL if name in kept]

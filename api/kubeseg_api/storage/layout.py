@@ -11,7 +11,7 @@ from kubeseg_api.errors import InvalidError
 IMAGES, MASKS = "images", "masks"
 TRAIN, VALIDATION = "train", "val"
 #: What the trainer reads; everything else in these folders is left alone.
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".npy"})
 MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff", ".gif"})
 SHOWN = 5
 

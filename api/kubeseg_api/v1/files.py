@@ -14,6 +14,9 @@ from kubeseg_api.v1.schemas import problems
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
 BINARY = "application/octet-stream"
+TEXTS = {".json", ".jsonl", ".md"}
+#: Drawn by trainers; a browser shows them (as nothing but images: the type is never sniffed).
+PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 @router.get(
@@ -52,9 +55,19 @@ async def download(
             "Content-Disposition": f'attachment; filename="{file.stem}.pt"',
         }
         return StreamingResponse(converted.blocks(), headers=headers, media_type=BINARY)
+    headers = digest_headers(await files.sha256(file))
+    picture = PICTURES.get(file.suffix)
+    if picture is not None:
+        return FileResponse(
+            file,
+            headers=headers | {"X-Content-Type-Options": "nosniff"},
+            media_type=picture,
+            filename=file.name,
+            content_disposition_type="inline",
+        )
     return FileResponse(
         file,
-        headers=digest_headers(await files.sha256(file)),
-        media_type=None if file.suffix in {".json", ".jsonl", ".md"} else BINARY,
+        headers=headers,
+        media_type=None if file.suffix in TEXTS else BINARY,
         filename=file.name,
     )

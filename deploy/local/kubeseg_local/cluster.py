@@ -143,7 +143,7 @@ class Cluster:
             if asked is not None and asked != now:
                 raise ClusterError(
                     f"the cluster in {self.directory} runs with {name} {now}, not {asked}: "
-                    "`kubeseg-local down` first"
+                    "`make down` (or `kubeseg-local down`) first"
                 )
 
     def _prepare(self, say: Callable[[str], None] | None) -> Settings:
@@ -180,7 +180,7 @@ class Cluster:
             if not processes.port_is_free(port):
                 raise ClusterError(
                     f"port {port}, for {component}, is taken by {processes.port_owner(port)}: end "
-                    "it, or choose another block of ports with --port-base"
+                    "it, or choose another block of ports: --port-base, or PORT_BASE= of make"
                 )
 
     def _spawn(self, settings: Settings) -> None:

@@ -36,6 +36,20 @@ async def test_a_file_comes_with_its_digest_and_in_ranges(
     assert head.headers["X-Checksum-Sha256"] == digest.hexdigest()
 
 
+@pytest.mark.parametrize(("suffix", "kind"), [("jpg", "image/jpeg"), ("png", "image/png")])
+async def test_a_picture_is_shown_in_the_browser(
+    client: httpx.AsyncClient, root: Path, weights: str, suffix: str, kind: str
+) -> None:
+    folder = root / "runs/job/uid-1/samples/00002"
+    folder.mkdir(parents=True)
+    (folder / f"a.{suffix}").write_bytes(b"a picture")
+    reply = await client.get(f"/v1/files/runs/job/uid-1/samples/00002/a.{suffix}")
+    assert (reply.status_code, reply.content) == (200, b"a picture")
+    assert reply.headers["Content-Type"] == kind
+    assert reply.headers["Content-Disposition"] == f'inline; filename="a.{suffix}"'
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+
+
 async def test_a_file_that_changed_has_another_digest(
     client: httpx.AsyncClient, root: Path, weights: str
 ) -> None:
@@ -43,6 +57,22 @@ async def test_a_file_that_changed_has_another_digest(
     (root / weights).write_bytes(b"new")
     reply = await client.get(f"/v1/files/{weights}")
     assert reply.headers["X-Checksum-Sha256"] == hashlib.sha256(b"new").hexdigest()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "README.md", "curves.svg", "samples/a.jpg"])
+async def test_all_files_of_the_model_folder_are_handed_out(
+    client: httpx.AsyncClient, root: Path, weights: str, name: str
+) -> None:
+    assert weights
+    file = root / "runs/job/uid-1/model" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(name.encode())
+    reply = await client.get(f"/v1/files/runs/job/uid-1/model/{name}")
+    assert (reply.status_code, reply.content) == (200, name.encode())
+    assert reply.headers["X-Checksum-Sha256"] == hashlib.sha256(name.encode()).hexdigest()
+    # A drawing may hold a program: to be saved, never run in the facade's origin.
+    saved = reply.headers["Content-Disposition"].startswith("attachment")
+    assert saved == (not name.endswith(".jpg"))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from kubeseg_api.services.models import INITIAL
 from kubeseg_api.services.studies import job_name
 from kubeseg_types.spec import Architecture
 from tests.support.fake_kube import EVERYTHING, FakeKube
@@ -214,7 +215,7 @@ async def test_a_torn_last_line_is_left_out_and_a_torn_other_is_told(
 async def test_models_are_offered_and_withdrawn(
     client: httpx.AsyncClient, app: FastAPI, root: Path
 ) -> None:
-    every = [a.value for a in Architecture]
+    every = list(INITIAL)
     assert (await client.get("/modeles")).json()["Description"] == every
     gone = await client.delete("/modeles/", params={"ModelName": "FPN"})
     assert (gone.status_code, gone.json()["Description"]) == (200, "Successful")
@@ -229,8 +230,22 @@ async def test_models_are_offered_and_withdrawn(
     assert (await client.get("/modeles")).json()["Description"] == every
 
 
+async def test_what_the_trainer_knows_beyond_the_first_nine_can_be_offered(
+    client: httpx.AsyncClient,
+) -> None:
+    others = [name.value for name in Architecture if name.value not in INITIAL]
+    assert len(INITIAL) == 9
+    assert others == ["UPerNet", "Segformer", "DPT"]
+    for name in others:
+        assert (await client.post("/study", params={**STUDY, "Model": name})).status_code == 400
+        assert (await client.post("/modeles", params={"ModelName": name})).status_code == 200
+    assert (await client.get("/modeles")).json()["Description"] == [*INITIAL, *others]
+    for name in others:
+        assert await start(client, Model=name)
+
+
 async def test_models_withdrawn_at_once_are_all_withdrawn(client: httpx.AsyncClient) -> None:
-    every = [a.value for a in Architecture]
+    every = list(INITIAL)
     await asyncio.gather(*(client.delete("/modeles", params={"ModelName": m}) for m in every[1:]))
     assert (await client.get("/modeles")).json()["Description"] == every[:1]
 

@@ -7,19 +7,14 @@ import pytest
 from PIL import Image
 
 from kubeseg_trainer.engine.task import SampleKey
-from kubeseg_trainer.errors import DatasetError
-from kubeseg_trainer.tasks.segmentation.augment import Augmentation, Preset
-from kubeseg_trainer.tasks.segmentation.dataset import Pair, find_parts
-from kubeseg_trainer.tasks.segmentation.images import (
-    VOID,
-    UnreadableError,
-    read_image,
-    read_labels,
-    read_mask,
-    resize,
-)
+from kubeseg_trainer.errors import ConfigurationError, DatasetError
+from kubeseg_trainer.tasks.segmentation.augment import Augmentation, Preset, transforms_of
+from kubeseg_trainer.tasks.segmentation.dataset import Pair
+from kubeseg_trainer.tasks.segmentation.formats.folders import find_parts
+from kubeseg_trainer.tasks.segmentation.images import VOID, UnreadableError, read_image, resize
+from kubeseg_trainer.tasks.segmentation.masks import read_labels, read_mask
+from kubeseg_trainer.tasks.segmentation.reading import Decoding
 from kubeseg_trainer.tasks.segmentation.samples import ImageSamples
-from kubeseg_trainer.tasks.segmentation.scan import class_names, label_problem
 from kubeseg_trainer.tasks.segmentation.split import split_stems
 from kubeseg_types.spec import Dataset
 from tests.support.datasets import make_dataset, make_pair
@@ -107,7 +102,7 @@ def test_resizing_invents_no_label() -> None:
 @pytest.mark.parametrize("preset", ["None", "Light", "Medium", "Strong"])
 def test_an_augmentation_is_a_function_of_its_key(preset: Preset) -> None:
     image, mask = make_pair((32, 32), 3)
-    first, second = Augmentation(preset, seed=5), Augmentation(preset, seed=5)
+    first, second = (Augmentation(transforms_of(preset), seed=5) for _ in range(2))
     first(image, mask, epoch=1, index=0)  # what came before must not matter
     outcomes = []
     for index in range(12):
@@ -125,7 +120,7 @@ def test_transforms_do_not_fire_together() -> None:
     image = np.zeros((32, 32, 3), np.uint8)
     image[:, :8] = 200
     mask = np.zeros((32, 32), np.uint8)
-    augmentation = Augmentation("Light", seed=0)
+    augmentation = Augmentation(transforms_of("Light"), seed=0)
     flipped, shifted = [], []
     for index in range(200):
         out, labels = augmentation(image, mask, epoch=1, index=index)
@@ -138,42 +133,16 @@ def test_a_sample_is_what_its_key_says(tmp_path: Path) -> None:
     folder = make_dataset(tmp_path, count=3)
     pairs = [Pair(s, folder / f"images/{s}.png", folder / f"masks/{s}.png") for s in ("000", "001")]
     samples = ImageSamples(
-        pairs, side=32, ignore_index=None, augmentation=Augmentation("Strong", seed=1)
+        pairs,
+        side=32,
+        decoding=Decoding(),
+        augmentation=Augmentation(transforms_of("Strong"), seed=1),
     )
     sample = samples[SampleKey(1, 1)]
     assert (sample["image"].shape, sample["mask"].shape) == ((3, 32, 32), (32, 32))
     again = samples[SampleKey(1, 1)]
     assert bool((sample["image"] == again["image"]).all())
     assert not bool((sample["image"] == samples[SampleKey(2, 1)]["image"]).all())
-
-
-@pytest.mark.parametrize(
-    ("labels", "dataset", "word"),
-    [
-        ((0, 1, 2), {}, None),
-        ((0, 11), {"ignoreIndex": 11}, None),
-        ((0, 255), {"ignoreIndex": 255}, None),
-        ((0, 255), {}, "write 1 for the object"),
-        ((0, 1, 255), {}, "spec.dataset.ignoreIndex: 255"),
-        ((0, 2), {"classes": [{"name": "a"}, {"name": "b"}]}, "the class map ends at 1"),
-        ((0, 2), {"classes": [{"name": "a"}, {"name": "b"}], "ignoreIndex": 2}, None),
-    ],
-)
-def test_labels_against_the_class_map(
-    labels: tuple[int, ...], dataset: dict[str, object], word: str | None
-) -> None:
-    problem = label_problem(labels, Dataset.model_validate({"name": "d", **dataset}))
-    assert (problem is None) if word is None else (problem is not None and word in problem)
-
-
-@pytest.mark.parametrize(
-    ("found", "ignore", "count"), [({0, 1}, None, 2), ({0, 3}, None, 4), ({0, 1, 11}, 11, 2)]
-)
-def test_classes_are_counted_from_the_labels(
-    found: set[int], ignore: int | None, count: int
-) -> None:
-    names = class_names(found, Dataset(name="d", ignore_index=ignore))
-    assert names == [str(label) for label in range(count)]
 
 
 def test_a_split_of_the_data_sets_own_counts(tmp_path: Path) -> None:
@@ -183,6 +152,32 @@ def test_a_split_of_the_data_sets_own_counts(tmp_path: Path) -> None:
     assert {pair.image.parent.parent.name for pair in parts.validation} == {"val"}
     named = Dataset.model_validate({"name": "discs", "splits": {"train": "extra"}})
     assert find_parts(folder, named, seed=0).train[0].image.parent.parent.name == "extra"
+    same = Dataset.model_validate({"name": "discs", "splits": {"train": "val"}})
+    with pytest.raises(ConfigurationError, match="a folder of its own"):
+        find_parts(folder, same, seed=0)
     missing = Dataset.model_validate({"name": "discs", "splits": {"train": "nope"}})
     with pytest.raises(DatasetError, match="no folder nope/"):
         find_parts(folder, missing, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("folders", "counts"),
+    [
+        (("train", "val", "test"), (5, 5, 5)),
+        (("train", "valid"), (5, 5, 0)),
+        (("train", "test"), None),
+    ],
+)
+def test_folders_for_the_parts(
+    tmp_path: Path, folders: tuple[str, ...], counts: tuple[int, int, int] | None
+) -> None:
+    folder = make_dataset(tmp_path, count=5, parts=folders)
+    parts = find_parts(folder, Dataset(name="discs"), seed=0)
+    found = (len(parts.train), len(parts.validation), len(parts.test))
+    if counts is not None:
+        assert found == counts
+    else:
+        # No folder for validation: a part of train/ is held back, and test/ stays what it is.
+        assert found[0] + found[1] == 5
+        assert min(found) >= 1
+        assert found[2] == 5

@@ -6,7 +6,13 @@ import pytest
 
 from kubeseg_trainer.config import follow
 from kubeseg_trainer.engine.decisions import best_of, kept_epochs, reason_to_end, stopped_early
-from kubeseg_trainer.engine.loading import epoch_order, plan_steps, split_step
+from kubeseg_trainer.engine.loading import (
+    Step,
+    epoch_order,
+    plan_steps,
+    share_of_step,
+    split_step,
+)
 from kubeseg_trainer.engine.report import duration, epoch_line
 from kubeseg_trainer.engine.schedule import FLOOR, learning_rate
 from kubeseg_types.trainer import EpochRecord, Part, TrainerConfig
@@ -146,7 +152,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
 
 @pytest.mark.parametrize(
     ("count", "accumulate", "sizes"),
-    [(8, 1, [8]), (8, 3, [3, 3, 2]), (2, 4, [1, 1]), (1, 1, [1])],
+    [(8, 1, [8]), (8, 3, [3, 3, 2]), (2, 4, [1, 1]), (1, 1, [1]), (0, 2, [])],
 )
 def test_a_batch_falls_into_even_parts(count: int, accumulate: int, sizes: list[int]) -> None:
     assert [len(part) for part in split_step(range(count), accumulate)] == sizes
@@ -156,7 +162,32 @@ def test_a_batch_falls_into_even_parts(count: int, accumulate: int, sizes: list[
 def test_no_sample_is_lost_or_repeated_after_a_break(position: int) -> None:
     order = epoch_order(11, seed=0, epoch=1)
     steps = plan_steps(order, position=position, batch_size=4, accumulate=2)
-    assert [i for parts in steps for part in parts for i in part] == order[position:]
+    assert [i for step in steps for part in step.parts for i in part] == order[position:]
+
+
+@pytest.mark.parametrize(
+    ("count", "ranks", "shares"),
+    [(8, 2, [4, 4]), (5, 3, [2, 2, 1]), (1, 3, [1, 0, 0]), (0, 2, [0, 0]), (3, 1, [3])],
+)
+def test_ranks_share_a_step_evenly(count: int, ranks: int, shares: list[int]) -> None:
+    samples = list(range(count))
+    parts = [share_of_step(samples, rank, ranks) for rank in range(ranks)]
+    assert [len(part) for part in parts] == shares
+    assert [i for part in parts for i in part] == samples
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_all_ranks_together_do_what_one_does(ranks: int) -> None:
+    order = epoch_order(23, seed=0, epoch=1)
+
+    def plan(rank: int, ranks: int) -> list[Step]:
+        return plan_steps(order, position=5, batch_size=7, accumulate=2, rank=rank, ranks=ranks)
+
+    whole = plan(0, 1)
+    for number, steps in enumerate(zip(*(plan(rank, ranks) for rank in range(ranks)), strict=True)):
+        together = [i for step in steps for part in step.parts for i in part]
+        assert together == [i for part in whole[number].parts for i in part]
+        assert {step.size for step in steps} == {len(together)}
 
 
 @pytest.mark.parametrize(
@@ -168,11 +199,9 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_an_epochs_line() -> None:
     line = epoch_line(
-        history(0.7)[0],
+        history(0.7)[0].model_copy(update={"waiting": 0.014, "memory_bytes": 2**31}),
         epochs=5,
         class_names=["road", "pole"],
-        waiting=0.014,
-        memory=2**31,
         checkpoint_seconds=None,
         eta=90,
     )

@@ -111,7 +111,9 @@ def test_what_has_defaults_is_filled_in_to_the_last_field(spec: dict[str, Any]) 
         for name, child in spec["properties"]["training"]["properties"].items()
         if (value := defaults(child)) is not None
     }
-    assert training["optimizer"] == {"name": "AdamW", "weightDecay": 0.01, "momentum": 0.9}
+    assert training["optimizer"] == {
+        "name": "AdamW", "weightDecay": 0.01, "momentum": 0.9, "nesterov": False,
+    }  # fmt: skip
     assert [term["name"] for term in training["loss"]["terms"]] == ["CrossEntropy", "Dice"]
     assert training["learningRate"] == 0.001
     assert defaults(spec["properties"]["resources"])["gpuResource"] == "nvidia.com/gpu"

@@ -60,16 +60,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"queueName": "team-a"}, "spec.queueName"),
     ({"preflight": "Auto"}, "spec.preflight"),
     ({"artifacts": {"onDelete": "Delete"}}, "spec.artifacts.onDelete"),
-    ({"initFrom": {"job": "other"}}, "spec.initFrom"),
-    ({"export": {"onnx": True}}, "spec.export.onnx"),
-    ({"model": {"encoderWeights": "imagenet"}}, "spec.model.encoderWeights"),
-    ({"dataset": {"splits": {"test": "test"}}}, "spec.dataset.splits.test"),
-    (
-        {"training": {"augmentation": {"serialized": "{}"}}},
-        "spec.training.augmentation.serialized",
-    ),
-    ({"training": {"loss": {"classWeights": "Auto"}}}, "spec.training.loss.classWeights"),
-    ({"training": {"compile": True}}, "spec.training.compile"),
 ]
 
 

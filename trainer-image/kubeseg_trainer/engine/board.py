@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 from kubeseg_trainer.files import now
 from kubeseg_types.trainer import Progress, TrainerConfig
 
+log = logging.getLogger(__name__)
+
 #: No answer is held back for longer.
 MAX_WAIT = 60.0
+#: Notes kept, the newest.
+MAX_NOTES = 16
 
 
 class Board:
@@ -50,6 +55,13 @@ class Board:
             self._progress = self._progress.model_copy(update={**fields, "updated": now()})
             if notify:
                 self._condition.notify_all()
+
+    def note(self, text: str) -> None:
+        """Tell, in the log and to whoever asks, what the trainer changed by itself to go on."""
+        log.warning("%s", text)
+        with self._condition:
+            notes = [*(note for note in self._progress.notes if note != text), text]
+        self.update(notify=True, notes=notes[-MAX_NOTES:])
 
     def wait(self, seq: int, seconds: float) -> Progress:
         """The snapshot as soon as its `seq` is above this one, at the latest after `seconds`."""

@@ -5,7 +5,8 @@ Pure functions of the history, so that nothing of it has to be saved or can get 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
 
 from kubeseg_types.trainer import EpochRecord, TrainerConfig
 from kubeseg_types.training import CheckpointPolicy, EarlyStopping
@@ -26,6 +27,36 @@ def kept_epochs(history: Sequence[EpochRecord], policy: CheckpointPolicy) -> set
     if policy.keep_epochs:
         return {record.epoch for record in history}
     return {record.epoch for record in [*ranked(history)[: policy.keep_best], *history[-1:]]}
+
+
+def kept_weights(
+    history: Sequence[EpochRecord], checkpoints: Iterable[int], policy: CheckpointPolicy
+) -> set[int]:
+    """Epochs whose weights stay while there are checkpoints of these epochs: each may be gone on
+    from, and then needs what its own history keeps.
+    """
+    kept = kept_epochs(history, policy)
+    for epoch in set(checkpoints):
+        kept |= kept_epochs(history[:epoch], policy)
+    return kept
+
+
+def checkpoint_due(policy: CheckpointPolicy, seconds: float) -> bool:
+    """Whether a checkpoint within an epoch is due, `seconds` after the last one."""
+    return policy.every_seconds is not None and seconds > policy.every_seconds
+
+
+def surplus(
+    checkpoints: Sequence[Path], good: Container[Path], keep: int
+) -> tuple[list[Path], list[Path]]:
+    """Which of these checkpoints (the newest first) stay and which go.
+
+    Only those known or believed to be `good` count; with `keep` of them there, all others go.
+    """
+    stay = [path for path in checkpoints if path in good][:keep]
+    if len(stay) < keep:
+        return list(checkpoints), []
+    return stay, [path for path in checkpoints if path not in stay]
 
 
 def stopped_early(history: Sequence[EpochRecord], rule: EarlyStopping | None) -> bool:

@@ -5,67 +5,18 @@ from __future__ import annotations
 import errno
 import logging
 import threading
-from collections.abc import Iterable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from kubeseg_trainer.engine.board import Board
+from kubeseg_trainer.engine.gauges import BoardCollector
 from kubeseg_trainer.errors import ConfigurationError
 
 log = logging.getLogger(__name__)
-
-
-class BoardCollector(Collector):
-    """The board's snapshot as gauges, read when Prometheus asks."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    def collect(self) -> Iterable[Metric]:
-        """All gauges that have a value by now."""
-        progress = self._board.progress
-        labels = ["namespace", "job"]
-        own = [self._board.namespace, progress.job]
-        last = progress.last
-        values: dict[str, tuple[str, float | None]] = {
-            "kubeseg_epoch": ("Epochs finished.", progress.epoch),
-            "kubeseg_epochs": ("Epochs wanted.", progress.epochs),
-            "kubeseg_step": ("Steps done in the current epoch.", progress.step),
-            "kubeseg_samples_per_second": ("Training throughput.", progress.samples_per_second),
-            "kubeseg_eta_seconds": ("Seconds left, estimated.", progress.eta_seconds),
-        }
-        if last is not None:
-            values["kubeseg_learning_rate"] = ("At the epoch's last step.", last.learning_rate)
-            values["kubeseg_epoch_seconds"] = ("Duration of the last epoch.", last.seconds)
-            for part, metrics in (("train", last.train), ("val", last.validation)):
-                for name in ("loss", "dice", "iou"):
-                    text = f"Mean {name} of the last epoch, part {part}."
-                    values[f"kubeseg_{part}_{name}"] = (text, getattr(metrics, name))
-        for name, (text, value) in values.items():
-            if value is not None:
-                family = GaugeMetricFamily(name, text, labels=labels)
-                family.add_metric(own, value)
-                yield family
-        if last is None:
-            return
-        for name in ("dice", "iou"):
-            family = GaugeMetricFamily(
-                f"kubeseg_class_{name}",
-                f"{name} of the last epoch by class, where the class occurs.",
-                labels=[*labels, "part", "class"],
-            )
-            for part, metrics in (("train", last.train), ("val", last.validation)):
-                scores = getattr(metrics, f"class_{name}")
-                for label, score in zip(progress.class_names, scores, strict=False):
-                    if score is not None:
-                        family.add_metric([*own, part, label], score)
-            yield family
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -79,6 +30,9 @@ class _Handler(BaseHTTPRequestHandler):
         match url.path:
             case "/healthz":
                 self._reply(HTTPStatus.OK, "text/plain", b"ok\n")
+            case "/metrics" | "/progress" if self.server.probe_only:
+                text = b"rank 0 tells: ask the pod with index 0\n"
+                self._reply(HTTPStatus.NOT_FOUND, "text/plain", text)
             case "/metrics":
                 body = generate_latest(self.server.registry)
                 self._reply(HTTPStatus.OK, CONTENT_TYPE_LATEST, body)
@@ -116,8 +70,10 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: str, port: int, board: Board) -> None:
+    def __init__(self, address: str, port: int, board: Board, *, probe_only: bool = False) -> None:
         self.board = board
+        #: Answer /healthz alone: in the pods that only help.
+        self.probe_only = probe_only
         self.registry = CollectorRegistry()
         self.registry.register(BoardCollector(board))
         try:

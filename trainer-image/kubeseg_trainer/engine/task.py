@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from kubeseg_types.trainer import EpochRecord, Part
+from kubeseg_types.trainer import Part
+
+if TYPE_CHECKING:
+    from kubeseg_trainer.engine.exporting import ExportRequest
 
 Batch = Mapping[str, Tensor]
 
@@ -28,10 +31,16 @@ class Samples(Protocol):
     def names(self) -> Sequence[str]:
         """A name for each sample, for messages."""
 
+    @property
+    def alike(self) -> bool:
+        """Whether all samples have one shape without an epoch, too: if not, each of them is a
+        batch of its own in validation.
+        """
+
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
-        """Tensors or arrays of one sample; DatasetError where it can't be read."""
+    def __getitem__(self, key: SampleKey) -> dict[str, Tensor]:
+        """Tensors of one sample; DatasetError where it can't be read."""
 
 
 class Sums(NamedTuple):
@@ -78,12 +87,20 @@ class Task(Protocol):
         """Samples to validate on."""
 
     @property
+    def test(self) -> Samples | None:
+        """Samples for the evaluation at the end, or None."""
+
+    @property
     def class_names(self) -> Sequence[str]:
         """Names of the classes, by label."""
 
     @property
     def fingerprint(self) -> str:
         """Changes when the samples do: a position within an epoch fits its data only."""
+
+    @property
+    def content(self) -> str:
+        """Changes when anything in the data's files does."""
 
     def new_counts(self) -> Tensor:
         """Zero counts, int64, on the device."""
@@ -94,8 +111,15 @@ class Task(Protocol):
     def part(self, loss: float, counts: Tensor, samples: int) -> Part:
         """Metrics of summed counts (on the CPU)."""
 
+    def draw(self, count: int, epoch: int) -> Mapping[str, bytes]:
+        """Pictures (file name → content) of what the network, in evaluation mode, makes of `count`
+        validation samples: the same ones each time. Nothing where the task has none to show.
+        """
+
     def metadata(self, epoch: int) -> dict[str, str]:
         """What a weights file says about itself."""
 
-    def export(self, folder: Path, weights: Path, best: EpochRecord) -> None:
-        """Fill the empty `folder` with a model that others can open, from the weights file."""
+    def export(self, folder: Path, request: ExportRequest) -> dict[str, Any]:
+        """Fill the empty `folder` with a model that others can open, among it a copy of the weights
+        as model.safetensors; returns what run.json shall say of it.
+        """

@@ -6,7 +6,8 @@ import faulthandler
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class Watchdog:
@@ -26,6 +27,16 @@ class Watchdog:
     def beat(self) -> None:
         """Something has been done."""
         self._last = time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Not watching: whoever is waited for is watched itself."""
+        limit, self._limit = self._limit, float("inf")
+        try:
+            yield
+        finally:
+            self.beat()
+            self._limit = limit
 
     def stop(self) -> None:
         """Stop watching."""

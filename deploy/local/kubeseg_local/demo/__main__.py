@@ -160,17 +160,15 @@ def _alone() -> Iterator[None]:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more: {text}")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on: {text!r}")
+    return int(text)
 
 
 def _label(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 255:
-        raise argparse.ArgumentTypeError(f"must be a label from 0 to 255: {text}")
-    return number
+    if not text.isdecimal() or int(text) > 255:
+        raise argparse.ArgumentTypeError(f"must be a label from 0 to 255: {text!r}")
+    return int(text)
 
 
 def _arguments() -> argparse.Namespace:

@@ -7,7 +7,7 @@ def advice(address: str, dataset: str, study: str, job: str, results: str) -> st
     """Lines to paste into a shell, in the checkout's folder: each works as it stands."""
     user = study.rsplit("-", 1)[0]
     wanted = f"User={user}&FileName={dataset}&Epochs=4&LR=0.001&ImgSize=112&BatchSize=8"
-    path = r"""sed 's/.*"FilePath":"\([^"]*\)".*/\1/'"""
+    path = r"""sed -n 's/.*"FilePath":"\([^"]*\)".*/\1/p'"""
     return f"""\
 Now try, here:
   eval "$(.venv/bin/kubeseg-local env)"       # then kubectl and helm use this cluster
@@ -17,16 +17,16 @@ Now try, here:
   kubectl -n kubeseg patch tj {job} --type merge -p '{{"spec":{{"training":{{"epochs":20}}}}}}'
 
 The REST service, {address} (its description: {address}/openapi.json):
-  call() {{ curl -sS -H "Authorization: Bearer $(cat {results}/token)" "$@"; echo; }}
+  call() {{ curl -sS --fail-with-body -H "Authorization: Bearer $(cat {results}/token)" "$@" && echo; }}
   call '{address}/modeles'
   call -X DELETE '{address}/modeles?ModelName=PAN'
   call -X POST '{address}/modeles?ModelName=PAN'
   call -X POST '{address}/study?{wanted}&Model=Unet&TestSize=0.2'
   call '{address}/study?ModelName={study}'
   call -X PUT '{address}/study?ModelName={study}&Epochs=3'
-  # once its first epoch is through:
-  call '{address}/checkstudy?ModelName={study}&Epoch=1'
+  # its first epoch takes a while:
+  until call '{address}/checkstudy?ModelName={study}&Epoch=1'; do sleep 5; done
   path=$(call -X DELETE '{address}/study?ModelName={study}' | {path})
-  call -o model.pt "{address}/v1/files/$path?format=pt"
+  [ -n "$path" ] && call -o model.pt "{address}/v1/files/$path?format=pt"
 
 Your own pictures:  make demo DATA=folder        The end:  make down"""

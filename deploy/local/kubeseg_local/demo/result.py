@@ -65,9 +65,9 @@ def class_names(weights: Path) -> list[str]:
 def predict(weights: Path, image: Path, folder: Path) -> Labels:
     """Labels that the model gives an image: height x width. Raises DemoError."""
     program = Path(sys.executable).with_name("kubeseg-trainer")
-    options = ["--weights", str(weights), "--image", str(image), "--out", str(folder)]
+    options = ["--out", str(folder), "--existing", "overwrite"]
     done = subprocess.run(
-        [str(program), "predict", *options],
+        [str(program), "predict", str(weights), str(image), *options],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,20 +1,22 @@
-"""A data set in the workspace: where its images and masks are, and what is wrong with them."""
+"""A data set in the workspace: where it is, and the samples that it is made of."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeseg_trainer.errors import DatasetError
-from kubeseg_trainer.tasks.segmentation.images import IMAGE_SUFFIXES, MASK_SUFFIXES
-from kubeseg_trainer.tasks.segmentation.split import split_stems
+from kubeseg_trainer.tasks.segmentation.masks import Span
 from kubeseg_types import workspace
-from kubeseg_types.spec import Dataset
 
 IMAGES, MASKS = "images", "masks"
-_SHOWN = 5
+#: What names a data set's folder as one, and not as an owner's.
+_SIGNS = frozenset({IMAGES, "train", "JPEGImages", "annotations"})
+_SIGN_SUFFIXES = frozenset({".json", ".xml", ".yaml", ".yml"})
+#: Items that a sentence names; it counts the others.
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -24,24 +26,18 @@ class Pair:
     stem: str
     image: Path
     mask: Path
+    #: Where the mask lies in `mask`, if that is a pack of masks drawn from annotations.
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a file can't be used; `file` is relative to the data set."""
+    """What is wrong with a file (relative to the data set), or with all of it (no file)."""
 
     file: str
     text: str
-
-
-@dataclass
-class Listing:
-    """Pairs of one folder, and what keeps others from being one."""
-
-    pairs: list[Pair] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    #: Masks without an image: no harm, but perhaps a mistake.
-    surplus: list[str] = field(default_factory=list)
+    #: One word on what kind of problem it is: reports name a few of each.
+    kind: str = "file"
 
 
 @dataclass(frozen=True)
@@ -51,17 +47,36 @@ class Parts:
     train: list[Pair]
     validation: list[Pair]
     problems: list[Problem]
+    #: Masks without an image: no harm, but perhaps a mistake.
     surplus: list[str]
+    #: Evaluated once at the end; empty where the data set has no such part.
+    test: list[Pair] = field(default_factory=list)
+
+    def all_pairs(self) -> list[Pair]:
+        """Every pair, by part."""
+        return [*self.train, *self.validation, *self.test]
+
+
+def shorten(items: Sequence[str], rest: str = "") -> str:
+    """A few of `items`, the others by number; `rest` says where to find those."""
+    more = len(items) - SHOWN
+    return "; ".join(items[:SHOWN]) + (f" (+{more} more{rest})" if more > 0 else "")
 
 
 def summarize(name: str, total: int, problems: Sequence[Problem], report: str | None) -> str:
     """One sentence on all problems of `total` pairs: a few files by name, the rest by number."""
-    shown = "; ".join(f"{p.file} {p.text}" for p in problems[:_SHOWN])
-    rest = len(problems) - _SHOWN
-    more = f" (+{rest} more{f' in {report}' if report else ''})" if rest > 0 else ""
-    return (
-        f'data set "{name}": {len(problems)} of {total} images with masks can\'t be used: '
-        f"{shown}{more}"
+    shown = shorten(
+        [f"{p.file} {p.text}".strip() for p in problems], f" in {report}" if report else ""
+    )
+    files = {p.file for p in problems if p.file}
+    count = f"{len(files)} of {total} images with masks can't be used: " if files else ""
+    return f'data set "{name}": {count}{shown}'
+
+
+def _is_data_set(folder: Path) -> bool:
+    return any(
+        path.name in _SIGNS if path.is_dir() else path.suffix.lower() in _SIGN_SUFFIXES
+        for path in folder.iterdir()
     )
 
 
@@ -69,11 +84,11 @@ def _data_sets(root: Path) -> list[str]:
     """Names of the data sets below `root`, as far as two folders deep."""
     names = []
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
-        inner = [path.name for path in folder.iterdir() if path.is_dir()]
-        if {IMAGES, "train"} & set(inner):
+        if _is_data_set(folder):
             names.append(folder.name)
         else:
-            names += [f"{folder.name}/{name}" for name in sorted(inner)]
+            inner = sorted(path.name for path in folder.iterdir() if path.is_dir())
+            names += [f"{folder.name}/{name}" for name in inner]
     return names
 
 
@@ -92,83 +107,4 @@ def find_data_set(root: Path, name: str) -> Path:
     raise DatasetError(
         f'there is no data set "{name}" in the workspace.{hint} There: {listed or "none"}. '
         f"Upload it, or put it at {workspace.dataset_dir(name)}/ with {IMAGES}/ and {MASKS}/"
-    )
-
-
-def _by_stem(folder: Path, suffixes: Iterable[str]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            found.setdefault(path.stem, []).append(path)
-    return found
-
-
-def list_pairs(root: Path, folder: Path) -> Listing:
-    """Pairs in `folder` (images/ and masks/) of the data set at `root`, sorted by stem."""
-    place = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
-    for kind, suffixes in ((IMAGES, IMAGE_SUFFIXES), (MASKS, MASK_SUFFIXES)):
-        if not (folder / kind).is_dir():
-            raise DatasetError(
-                f'data set "{root.name}" has no folder {place}{kind}/: it needs {IMAGES}/ and '
-                f"{MASKS}/, or train/ and val/ with those inside"
-            )
-        if not _by_stem(folder / kind, suffixes):
-            raise DatasetError(
-                f'data set "{root.name}" has no {kind} in {place}{kind}/: it needs files that end '
-                f"in {', '.join(sorted(suffixes))}"
-            )
-    images = _by_stem(folder / IMAGES, IMAGE_SUFFIXES)
-    masks = _by_stem(folder / MASKS, MASK_SUFFIXES)
-    listing = Listing()
-    for stem, files in images.items():
-        name = f"{place}{IMAGES}/{files[0].name}"
-        found = masks.get(stem, [])
-        twice = files if len(files) > 1 else found
-        if not found:
-            text = f"has no mask: {place}{MASKS}/{stem}.png is missing"
-            listing.problems.append(Problem(name, text))
-        elif len(twice) > 1:
-            others = ", ".join(path.name for path in twice)
-            text = f"is not the only one of its name: {others} share the stem {stem!r}"
-            listing.problems.append(Problem(name, text))
-        else:
-            listing.pairs.append(Pair(stem, files[0], found[0]))
-    listing.surplus = [
-        f"{place}{MASKS}/{files[0].name}" for stem, files in masks.items() if stem not in images
-    ]
-    return listing
-
-
-def find_parts(folder: Path, dataset: Dataset, *, seed: int) -> Parts:
-    """Training and validation pairs of the data set at `folder`."""
-    splits = dataset.splits
-    names = (splits.train, splits.validation) if splits else ("train", "val")
-    own = splits is not None or all((folder / name).is_dir() for name in names)
-    if own:
-        for name in names:
-            if not (folder / name).is_dir():
-                raise DatasetError(
-                    f'data set "{dataset.name}" has no folder {name}/, which '
-                    f"spec.dataset.splits names"
-                )
-        train, validation = (list_pairs(folder, folder / name) for name in names)
-        for name, listing in zip(names, (train, validation), strict=True):
-            if not listing.pairs and not listing.problems:
-                raise DatasetError(f'data set "{dataset.name}": {name}/ has no image with a mask')
-        return Parts(
-            train.pairs,
-            validation.pairs,
-            train.problems + validation.problems,
-            train.surplus + validation.surplus,
-        )
-    listing = list_pairs(folder, folder)
-    if listing.problems and len(listing.pairs) < 2:
-        return Parts(listing.pairs, [], listing.problems, listing.surplus)
-    by_stem = {pair.stem: pair for pair in listing.pairs}
-    first, second = split_stems(list(by_stem), test_size=dataset.test_size, seed=seed)
-    return Parts(
-        [by_stem[stem] for stem in first],
-        [by_stem[stem] for stem in second],
-        listing.problems,
-        listing.surplus,
     )

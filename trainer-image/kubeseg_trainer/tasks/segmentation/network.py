@@ -2,95 +2,69 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
-import math
-import warnings
-from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 from torch import Tensor, nn
 
 from kubeseg_trainer.errors import ConfigurationError
+from kubeseg_trainer.tasks.segmentation.fitting import assemble_network, fit
+from kubeseg_trainer.tasks.segmentation.normalisation import Normalisation
 from kubeseg_types.spec import Model
 
-#: Means and deviations of ImageNet's RGB channels, which encoders' weights expect.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-#: What each of the networks can divide its input by; PAN needs more than that when small.
-STEP = 32
+
+def build_network(model: Model, classes: int, side: int) -> nn.Module:
+    """Smp's network for pictures of `side` pixels, with random weights.
+
+    ConfigurationError where there is no such one, or where it can't take such pictures.
+    """
+    check_encoder(model.encoder)
+    return assemble_network(model, classes, fit(model, side).settings)
 
 
-def build_network(model: Model, classes: int) -> nn.Module:
-    """Smp's network with random weights; ConfigurationError where there is no such one."""
-    known: list[str] = smp.encoders.get_encoder_names()
-    if not model.encoder.startswith("tu-") and model.encoder not in known:
-        near = difflib.get_close_matches(model.encoder, known, n=3) or known[:6]
-        raise ConfigurationError(
-            f"spec.model.encoder: must be an encoder of smp, not {model.encoder!r}: "
-            f"{', '.join(near)}, … ({len(known)} in all, or tu-<name> for one of timm)"
-        )
-    try:
-        with warnings.catch_warnings():
-            # About names that smp will give up some day; nothing a run's log needs.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            network: nn.Module = smp.create_model(
-                model.architecture.value,
-                encoder_name=model.encoder,
-                encoder_weights=None,
-                in_channels=3,
-                classes=classes,
-            )
-    except (ValueError, KeyError, RuntimeError, NotImplementedError, AssertionError) as error:
-        raise _refused(model, error) from error
-    return network
+def padded_side(model: Model, side: int) -> int:
+    """The side, in pixels and at least `side`, that the network of `model` can do."""
+    check_encoder(model.encoder)
+    return fit(model, side).side
 
 
-def _refused(model: Model, error: Exception) -> ConfigurationError:
-    return ConfigurationError(
-        f"spec.model: {model.architecture.value} can't be built on the encoder {model.encoder!r}: "
-        f"{str(error).strip(chr(39) + chr(34))[:300]}. Choose another encoder (resnet34 and "
-        f"mobilenet_v2 go with every architecture)"
+def check_encoder(encoder: str) -> None:
+    """ConfigurationError where neither smp nor timm (`tu-<name>`) knows the encoder."""
+    smps: list[str] = smp.encoders.get_encoder_names()
+    if encoder in smps:
+        return
+    name = encoder.removeprefix("tu-")
+    if name != encoder and timm.is_model(name):
+        return
+    timms = [f"tu-{each}" for each in timm.list_models()]
+    known = [*smps, *timms]
+    near = difflib.get_close_matches(encoder, known, n=3) or smps[:6]
+    raise ConfigurationError(
+        f"spec.model.encoder: must be an encoder of smp or timm, not {encoder!r}: "
+        f"{', '.join(near)}, … ({len(smps)} of smp, {len(timms)} of timm, as tu-<name>)"
     )
 
 
-def _runs(network: nn.Module, side: int) -> Exception | None:
-    """Why `network`, on the meta device, can't do a square of `side`; None where it can."""
-    try:
-        with torch.no_grad():
-            shape = network(torch.empty(1, 3, side, side, device="meta")).shape
-    except Exception as error:  # noqa: BLE001 - whatever a network of a library may raise
-        return error
-    return None if shape[2:] == (side, side) else ValueError(f"{side} in gives {shape[2:]} out")
+class Scaling:
+    """A normalisation on a device, made once: `mean` and `std` are 1 × C × 1 × 1, float32."""
+
+    def __init__(self, normalisation: Normalisation, device: torch.device | str = "cpu") -> None:
+        shape = (1, -1, 1, 1)
+        self.mean = torch.tensor(normalisation.mean, device=device).reshape(shape)
+        self.std = torch.tensor(normalisation.std, device=device).reshape(shape)
 
 
-def padded_side(network: nn.Module, side: int, model: Model) -> int:
-    """The smallest size from `side` on, in steps of 32, that `network` can do.
-
-    Tried without computing anything (meta device). ConfigurationError where none does.
-    """
-    probe = copy.deepcopy(network).to("meta").eval()
-    first = math.ceil(side / STEP) * STEP
-    failure: Exception | None = None
-    candidates: list[int] = [*range(first, 257, STEP), first, math.ceil(side / 128) * 128]
-    for candidate in candidates:
-        failure = _runs(probe, candidate)
-        if failure is None:
-            return candidate
-    assert failure is not None
-    raise _refused(model, failure) from failure
-
-
-def prepare(images: Tensor, side: int) -> Tensor:
-    """Images (N × 3 × H × W, uint8) as the network wants them: normalised, `side` pixels wide.
+def prepare(images: Tensor, side: int, scaling: Scaling) -> Tensor:
+    """Images (N × C × H × W, uint8 or uint16) as the network wants them: their type's range taken
+    as 0 to 1 and normalised, `side` pixels wide. The result is float32, channels last.
 
     The border is repeated outwards, evenly on both sides.
     """
-    mean = torch.tensor(MEAN, device=images.device).reshape(1, 3, 1, 1) * 255
-    scale = 1 / (torch.tensor(STD, device=images.device).reshape(1, 3, 1, 1) * 255)
-    values = (images.float() - mean) * scale
+    full = torch.iinfo(images.dtype).max
+    values = (images.float() - scaling.mean * full) * (1 / (scaling.std * full))
     top, left = (side - images.shape[2]) // 2, (side - images.shape[3]) // 2
     bottom, right = side - images.shape[2] - top, side - images.shape[3] - left
     if top or left or bottom or right:
@@ -102,32 +76,3 @@ def crop(logits: Tensor, height: int, width: int) -> Tensor:
     """The part of `logits` that belongs to the picture that `prepare` padded."""
     top, left = (logits.shape[2] - height) // 2, (logits.shape[3] - width) // 2
     return logits[:, :, top : top + height, left : left + width]
-
-
-def _single_value(inputs: Tensor) -> bool:
-    return inputs.shape[0] * math.prod(inputs.shape[2:]) == 1
-
-
-def make_batches_of_one_honest(network: nn.Module) -> None:
-    """Let batch norm see single values.
-
-    After global pooling (DeepLabV3, DeepLabV3Plus, PAN), or on a picture so small that one pixel
-    is left, a batch of one gives each channel one value: no variance, and torch refuses. Such a
-    layer normalises that batch with its running statistics, as it will when the network is used,
-    and doesn't learn statistics from it. Nothing else changes, no sample is left out or doubled.
-    """
-
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if module.training and _single_value(inputs[0]):
-            module.training = False
-            module._single = True  # type: ignore[assignment]  # noqa: SLF001 - our own mark
-
-    def after(module: nn.Module, *_: Any) -> None:
-        if getattr(module, "_single", False):
-            module.training = True
-            del module._single  # noqa: SLF001 - our own mark
-
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base class
-            module.register_forward_pre_hook(before)
-            module.register_forward_hook(after, always_call=True)

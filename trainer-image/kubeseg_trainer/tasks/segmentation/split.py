@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from kubeseg_trainer.errors import DatasetError
+from kubeseg_trainer.tasks.segmentation.dataset import Pair
 
 
 def share_of(stem: str, seed: int) -> float:
@@ -31,3 +32,10 @@ def split_stems(
     held_back = sum(share_of(stem, seed) < test_size for stem in ordered)
     held_back = min(max(held_back, 1), len(ordered) - 1)
     return sorted(ordered[held_back:]), sorted(ordered[:held_back])
+
+
+def divide(pairs: Sequence[Pair], *, test_size: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """`pairs` for training and for validation, by `split_stems`."""
+    by_stem = {pair.stem: pair for pair in pairs}
+    first, second = split_stems(list(by_stem), test_size=test_size, seed=seed)
+    return [by_stem[stem] for stem in first], [by_stem[stem] for stem in second]

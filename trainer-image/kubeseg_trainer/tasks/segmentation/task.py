@@ -2,56 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from kubeseg_trainer.engine.exporting import ExportRequest
 from kubeseg_trainer.engine.task import Batch
-from kubeseg_trainer.tasks.segmentation.augment import Augmentation
-from kubeseg_trainer.tasks.segmentation.export import export_model, weights_metadata
-from kubeseg_trainer.tasks.segmentation.images import VOID
+from kubeseg_trainer.tasks.segmentation.augment import Augmentation, transforms_for
+from kubeseg_trainer.tasks.segmentation.batches_of_one import make_batches_of_one_honest
+from kubeseg_trainer.tasks.segmentation.cache import Progress, cache_folder, open_cache
+from kubeseg_trainer.tasks.segmentation.class_weights import weights_for
+from kubeseg_trainer.tasks.segmentation.colours import colour_table
+from kubeseg_trainer.tasks.segmentation.export import (
+    CHECKED_IMAGES,
+    DataFacts,
+    export_model,
+    weights_metadata,
+)
+from kubeseg_trainer.tasks.segmentation.images import VOID, Pixels
 from kubeseg_trainer.tasks.segmentation.losses import SegmentationLoss
 from kubeseg_trainer.tasks.segmentation.metrics import confusion, part_of
+from kubeseg_trainer.tasks.segmentation.model_info import info_of
 from kubeseg_trainer.tasks.segmentation.network import (
+    Scaling,
     build_network,
     crop,
-    make_batches_of_one_honest,
     padded_side,
     prepare,
 )
+from kubeseg_trainer.tasks.segmentation.normalisation import choose_normalisation
+from kubeseg_trainer.tasks.segmentation.pictures import Gallery
+from kubeseg_trainer.tasks.segmentation.preprocessing import preprocessing_of
 from kubeseg_trainer.tasks.segmentation.samples import ImageSamples
 from kubeseg_trainer.tasks.segmentation.scan import Checked
-from kubeseg_types.trainer import EpochRecord, Part, TrainerConfig
+from kubeseg_trainer.tasks.segmentation.serialized import try_out
+from kubeseg_trainer.tasks.segmentation.windows import SlidingWindow
+from kubeseg_types.trainer import Part, TrainerConfig
 
 
 class SegmentationTask:
     """Images and masks, an smp network, a loss, and confusion counts."""
 
     def __init__(self, config: TrainerConfig, checked: Checked, device: torch.device) -> None:
-        training, ignore = config.training, config.dataset.ignore_index
+        training = config.training
         self._config = config
+        self._checked = checked
         self._device = device
         self.class_names = checked.class_names
-        self.fingerprint = checked.fingerprint
+        self.fingerprint, self.content = checked.order, checked.fingerprint
         torch.manual_seed(training.seed)
-        network = build_network(config.model, len(self.class_names))
-        self._side = padded_side(network, training.image_size, config.model)
+        network = build_network(config.model, len(self.class_names), training.image_size)
+        self._image_side = training.image_size
+        self._side = padded_side(config.model, training.image_size)
         make_batches_of_one_honest(network)
         self.network = network.to(device).to(memory_format=torch.channels_last)
-        self._loss = SegmentationLoss(training.loss)
-        self.train = ImageSamples(
-            checked.parts.train,
-            side=training.image_size,
-            ignore_index=ignore,
-            augmentation=Augmentation(training.augmentation.preset, seed=training.seed),
+        self._loss = SegmentationLoss(
+            training.loss, weights_for(training.loss, checked.statistics.class_pixels)
         )
-        self.validation = ImageSamples(
-            checked.parts.validation,
-            side=training.image_size,
-            ignore_index=ignore,
-            augmentation=None,
+        channels, statistics = checked.decoding.channels, checked.statistics
+        self.normalisation = choose_normalisation(
+            channels,
+            statistics.bits,
+            statistics.mean,
+            statistics.std,
+            expected=preprocessing_of(config.model),
         )
+        self._scaling = Scaling(self.normalisation, device)
+        transforms = transforms_for(training.augmentation, training.image_size)
+        if training.augmentation.serialized is not None:
+            try_out(transforms, side=self._image_side, channels=channels, bits=statistics.bits)
+        # A training batch fits with all that its gradients need; so few windows do without.
+        at_once = min(4, max(1, training.batch_size // training.accumulate))
+        self._windows = SlidingWindow(self._image_side, training.window_overlap, at_once)
+        samples = partial(
+            ImageSamples,
+            side=self._image_side,
+            decoding=checked.decoding,
+            bits=statistics.bits,
+            crop=training.image_mode == "Crop",
+            seed=training.seed,
+        )
+        self.train = samples(
+            checked.parts.train, augmentation=Augmentation(transforms, seed=training.seed)
+        )
+        self.validation = samples(checked.parts.validation, augmentation=None)
+        # Read from its files: a cache would be made for a single pass.
+        self.test = None
+        if checked.parts.test:
+            self.test = samples(checked.parts.test, augmentation=None)
+        self._gallery = Gallery(
+            colour_table(config.dataset.classes, len(self.class_names)),
+            self.class_names,
+            seed=training.seed,
+        )
+
+    def decode_ahead(
+        self, scratch: Path | None, *, progress: Progress, check: Callable[[], None]
+    ) -> None:
+        """Let both parts come from the node's decoded cache, made first where it isn't there.
+
+        `progress(text, done, total)` and `check()` may raise to break it off.
+        """
+        folder = cache_folder(scratch)
+        if folder is None:
+            return
+        first = self.train.files
+        files = replace(first, pairs=[*first.pairs, *self.validation.files.pairs])
+        key = files.key(self.content)
+        cache = open_cache(folder, files, key, progress=progress, check=check)
+        if cache is not None:
+            self.train.use(cache, first=0)
+            self.validation.use(cache, first=len(self.train))
 
     def new_counts(self) -> Tensor:
         """An empty confusion matrix, C × C."""
@@ -60,19 +127,47 @@ class SegmentationTask:
 
     def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean loss and confusion counts of a batch."""
-        # Asked on the CPU, where the batch still is: asking the device would wait for it.
-        any_counts = bool((batch["mask"] != VOID).any())
-        mask = batch["mask"].to(self._device, non_blocking=True).long()
         images = batch["image"].to(self._device, non_blocking=True)
-        height, width = images.shape[2:]
-        logits = crop(self.network(prepare(images, self._side)), height, width)
+        if max(images.shape[2:]) <= self._image_side:
+            return self._judge(self._forward(images), batch["mask"])
+        # A picture of its own size (Crop mode, validation): each of its pixels counts once.
+        loss, counts, seen = torch.zeros((), device=self._device), self.new_counts(), 0
+        for top, logits in self._windows.bands(self._forward, images):
+            mask = batch["mask"][:, top : top + logits.shape[2]]
+            # Counted on the CPU, where the mask still is: asking the device would wait for it.
+            pixels = int((mask != VOID).sum())
+            band_loss, band_counts = self._judge(logits, mask)
+            loss, counts, seen = loss + band_loss * pixels, counts + band_counts, seen + pixels
+        return loss / max(1, seen), counts
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """Logits (N × classes × H × W) of images (N × C × H × W) of at most `imageSize` pixels."""
+        return crop(self.network(prepare(images, self._side, self._scaling)), *images.shape[2:])
+
+    def _judge(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and counts of logits against a mask (N × H × W, uint8)."""
+        truth = mask.to(self._device, non_blocking=True).long()
         # Softmax and sums over many pixels want full precision.
         with torch.autocast(self._device.type, enabled=False):
             logits = logits.float()
-            loss = self._loss(logits, mask, any_counts=any_counts)
+            loss = self._loss(logits, truth)
         with torch.no_grad():
-            counts = confusion(logits, mask)
+            counts = confusion(logits, truth)
         return loss, counts
+
+    def draw(self, count: int, epoch: int) -> dict[str, bytes]:
+        """Pictures of `count` validation samples, one forward pass each."""
+
+        def predict(image: Tensor) -> Pixels:
+            images = image[None].to(self._device)
+            if max(images.shape[2:]) <= self._image_side:
+                labels = self._forward(images).argmax(dim=1)[0]
+            else:
+                bands = self._windows.bands(self._forward, images)
+                labels = torch.cat([logits.argmax(dim=1)[0] for _, logits in bands])
+            return np.asarray(labels.to(torch.uint8).cpu())
+
+        return self._gallery.draw(self.validation, count, predict, f"epoch {epoch}")
 
     def part(self, loss: float, counts: Tensor, samples: int) -> Part:
         """Metrics of summed counts."""
@@ -80,20 +175,34 @@ class SegmentationTask:
 
     def metadata(self, epoch: int) -> dict[str, str]:
         """What a weights file says about itself."""
+        training = self._config.training
         return weights_metadata(
             self._config.model,
+            self._config.dataset,
             self.class_names,
             epoch=epoch,
-            image_size=self._config.training.image_size,
+            image_size=training.image_size,
+            image_mode=training.image_mode,
+            window_overlap=training.window_overlap,
+            normalisation=self.normalisation,
+            bits=self._checked.statistics.bits,
         )
 
-    def export(self, folder: Path, weights: Path, best: EpochRecord) -> None:
-        """Fill `folder` with the model of the epoch `best`, whose weights lie at `weights`."""
-        export_model(
+    def export(self, folder: Path, request: ExportRequest) -> dict[str, Any]:
+        """Fill `folder` with the model of the best epoch; the report for run.json."""
+        parts, files = self._checked.parts, self.validation.files
+        return export_model(
             folder,
-            weights,
+            request,
             config=self._config,
-            class_names=self.class_names,
-            best=best,
-            padded=self._side,
+            info=info_of(self.metadata(request.best.epoch)),
+            data=DataFacts(
+                images=[files.read(index)[0] for index in range(min(CHECKED_IMAGES, len(files)))],
+                counts={
+                    "training": len(parts.train),
+                    "validation": len(parts.validation),
+                    "test": len(parts.test),
+                },
+                class_pixels=self._checked.statistics.class_pixels,
+            ),
         )

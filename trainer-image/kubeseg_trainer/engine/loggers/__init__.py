@@ -1,0 +1,1 @@
+"""Who else hears of each epoch: TensorBoard's event files, and an MLflow server."""

@@ -1,0 +1,400 @@
+"""One start of one attempt: what it prepares, trains, exports and leaves behind."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kubeseg_trainer.config import LOCAL_UID, ConfigSource
+from kubeseg_trainer.ending import Ending, leave
+from kubeseg_trainer.engine.board import Board
+from kubeseg_trainer.engine.group import Group
+from kubeseg_trainer.engine.loggers.logger import EpochLogger
+from kubeseg_trainer.engine.report import Reporter
+from kubeseg_trainer.engine.server import Server
+from kubeseg_trainer.engine.signals import StopRequest
+from kubeseg_trainer.engine.watchdog import Watchdog
+from kubeseg_trainer.files import now
+from kubeseg_trainer.milestones import Milestones, process_age
+from kubeseg_trainer.run_directory import known_run, open_run
+from kubeseg_trainer.tasks import TaskKind
+from kubeseg_types.base import duration_seconds
+from kubeseg_types.exit_codes import ExitCode
+from kubeseg_types.trainer import EpochRecord, Part, RunRecord, TrainerConfig
+
+if TYPE_CHECKING:
+    from kubeseg_trainer.engine.exporting import Known
+    from kubeseg_trainer.engine.loop import Loop
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a trainer with an older configuration than its checkpoint waits for the newer.
+GENERATION_WAIT = 30.0
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The command line of `train`."""
+
+    config: Path
+    workspace: Path
+    address: str
+    #: None: no server.
+    port: int | None
+    termination_log: Path
+    bar: bool
+    #: Folder on this node for the decoded cache; None: the user's own.
+    scratch: Path | None = None
+
+
+class _Plan(NamedTuple):
+    """What is to be exported."""
+
+    best: EpochRecord
+    known: Known
+
+
+class Session:
+    """One start of one attempt, as one of the processes of `group`."""
+
+    def __init__(
+        self,
+        options: TrainOptions,
+        stop: StopRequest,
+        config: TrainerConfig,
+        *,
+        group: Group,
+        kind: TaskKind,
+    ) -> None:
+        self._options = options
+        self._stop = stop
+        self.milestones = Milestones()
+        self.milestones.reach("begun")
+        self._closing = threading.Lock()
+        self._ending: Ending | None = None
+        self.group = group
+        self._kind = kind
+        root, job, uid = options.workspace, config.job, config.uid
+        if group.leads:
+            attempt = None if config.uid == LOCAL_UID else config.attempt
+            self.run = open_run(root, job=job, uid=uid, attempt=attempt)
+            group.share([self.run.attempt, self.run.start])
+        else:
+            number, start = group.share(None)
+            self.run = known_run(root, job=job, uid=uid, attempt=number, start=start)
+        config = config.model_copy(update={"attempt": self.run.attempt})
+        self.source = ConfigSource(options.config, config)
+        self.board = Board(config, attempt=self.run.attempt, start=self.run.start)
+        self.server: Server | None = None
+        self._loggers: Sequence[EpochLogger] = ()
+        self.record = RunRecord(
+            namespace=config.namespace,
+            job=config.job,
+            uid=config.uid,
+            generation=config.generation,
+            attempt=self.run.attempt,
+            start=self.run.start,
+            state="Running",
+            config=config.to_dict(),
+            metrics_file=self.run.relative(self.run.metrics_file),
+            started=now(),
+            updated=now(),
+        )
+        earlier = self.run.read_record()
+        if earlier is not None:
+            # What earlier starts left is there until it is replaced.
+            kept = ("model", "model_weights", "fingerprint", "test", "export")
+            update = {name: getattr(earlier, name) for name in kept}
+            self.record = self.record.model_copy(update=update)
+        limit = duration_seconds(config.training.stall_timeout)
+        self.watchdog = Watchdog(max(limit, 1), self._stalled)
+
+    # -- the run -----------------------------------------------------------------------------
+
+    def train(self) -> str:
+        """Train, export, and say why it ended."""
+        options = self._options
+        if options.port is not None and self.group.local_rank == 0:
+            # In the other pods for the probe only.
+            self.server = Server(
+                options.address, options.port, self.board, probe_only=not self.group.leads
+            )
+            self.server.start()
+        self.run.not_superseded()
+        self._write_record()
+        config = self.source.config
+        where = f"  {self.server.url}" if self.server else ""
+        log.info("%s attempt %s  %s%s", config.job, self.run.name, self.run.folder, where)
+        self.watchdog.start()
+        with Reporter(bar=options.bar) as reporter:
+            return self._fit(self._prepare(reporter))
+
+    def _prepare(self, reporter: Reporter) -> Loop:
+        """Look at the data set in threads while torch is imported: both take seconds."""
+        with ThreadPoolExecutor(1) as pool:
+            scan = pool.submit(self._scan, reporter)
+            from kubeseg_trainer.assembly import assemble, refuse_early
+
+            self.milestones.reach("imports")
+            self._stop.check()
+            if not scan.done():
+                # A large data set: what can't work at all is refused before its scan is over.
+                config = self.source.config
+                refuse_early(self._kind, config, self.run, self.group, self._beat)
+            examined = scan.result()
+        for text in self._kind.warnings(examined) if self.group.leads else ():
+            log.warning("%s", text)
+        self._stop.check()
+        loop = assemble(
+            examined,
+            self._kind,
+            group=self.group,
+            source=self.source,
+            run=self.run,
+            board=self.board,
+            reporter=reporter,
+            stop=self._stop,
+            watchdog=self.watchdog,
+            milestones=self.milestones,
+            scratch=self._options.scratch,
+        )
+        self.milestones.reach("networkBuilt")
+        return loop
+
+    def _beat(self) -> None:
+        self._stop.check()
+        self.watchdog.beat()
+
+    def _scan(self, reporter: Reporter) -> Any:
+        def progress(done: int, total: int) -> None:
+            self._stop.check()
+            self.watchdog.beat()
+            reporter.step("checking the data set", done, total)
+
+        examined = self._kind.examine(
+            self.run.workspace,
+            self.source.config,
+            progress=progress,
+            report_folder=self.run.base if self.group.leads else None,
+        )
+        self.milestones.reach("dataChecked")
+        return examined
+
+    def _fit(self, loop: Loop) -> str:
+        from kubeseg_trainer.engine.hardware import describe
+
+        store = loop.around.store
+        self._loggers = loop.around.loggers
+        resumed = loop.resume()
+        self.milestones.reach("resumed")
+        if self.group.leads:
+            self._await_generation(loop)
+            self.run.not_superseded()
+            store.start_history(loop.state.history, loop.source)
+        loop.share_config()
+        self.record = self.record.model_copy(
+            update={
+                "class_names": list(loop.task.class_names),
+                "versions": _versions(self._kind),
+                "hardware": describe(loop.around.device) | {"processes": self.group.size},
+            }
+        )
+        loop.saver.on_epoch = self._epoch_ended
+        loop.show()
+        self._write_record()
+        log.info(
+            "%s  %d training images, %d validation, %d classes  ready after %.1fs",
+            resumed,
+            len(loop.task.train),
+            len(loop.task.validation),
+            len(loop.task.class_names),
+            process_age(),
+        )
+        while True:
+            why = loop.fit()
+            self.milestones.reach("trained", again=True)
+            self.board.update(state="Saving")
+            self.watchdog.beat()
+            plan = self._plan_export(loop) if self.group.leads else None
+            test = self._tested(loop, plan)
+            if plan is not None:
+                text = f"{why}; {self._export(loop, plan, test, why)}"
+                again = self.source.poll() and loop.reason_to_end() is None
+                self.group.share([again, text])
+            else:
+                with self.watchdog.paused():
+                    again, text = self.group.share(None)
+            loop.share_config()
+            if not again:
+                return str(text)
+            log.info("the configuration changed: generation %d", self.source.config.generation)
+
+    def _plan_export(self, loop: Loop) -> _Plan:
+        """What is to be exported, and what earlier starts left of it."""
+        from kubeseg_trainer.engine.exporting import known_of
+
+        self.run.not_superseded()
+        best = loop.around.store.best_weights(loop.state.history)
+        assert best.weights is not None
+        return _Plan(
+            best, known_of(self.record, best.weights, loop.task.content, self.run.model_folder)
+        )
+
+    def _tested(self, loop: Loop, plan: _Plan | None) -> Part | None:
+        """Metrics of the test part with the best weights, on all ranks; None: there is none.
+
+        Computed by all ranks together, unless rank 0, which alone has a `plan`, knows them.
+        """
+        if loop.task.test is None:
+            return None
+        known = plan.known.test if plan is not None else None
+        weights = plan.best.weights if plan is not None else None
+        told = known.to_dict() if known is not None else None
+        told, path = self.group.share([told, weights.path if weights is not None else None])
+        if told is not None:
+            return Part.model_validate(told)
+        test = loop.evaluate_test(self.run.workspace / path)
+        if plan is not None:
+            loop.around.reporter.line(
+                f"test  loss {test.loss:.4f}  dice {test.dice:.3f}  iou {test.iou:.3f}  "
+                f"{test.samples} images, with the weights of epoch {plan.best.epoch}"
+            )
+        self.milestones.reach("tested", again=True)
+        return test
+
+    def _export(self, loop: Loop, plan: _Plan, test: Part | None, why: str) -> str:
+        """Make the model folder and say so in run.json; returns a sentence on the outcome."""
+        from kubeseg_trainer.engine.exporting import UNDER_WAY, ExportRequest, publish
+
+        task, best, known = loop.task, plan.best, plan.known
+        assert best.weights is not None
+        earlier = self.record.export
+        # Should the process not outlive what comes, the next start will know.
+        self._write_record(export={**earlier, UNDER_WAY: best.weights.sha256})
+        request = ExportRequest(
+            weights=self.run.workspace / best.weights.path,
+            best=best,
+            history=loop.state.history,
+            test=test,
+            record=self.record.model_copy(update={"fingerprint": task.content}),
+            why=why,
+            samples=self.run.workspace / best.samples if best.samples else None,
+            earlier=self.run.model_folder if known.model else None,
+            earlier_report=known.report,
+            complete=known.complete,
+            alive=lambda text: self._alive(loop, text),
+        )
+        try:
+            written, report = publish(self.run, lambda folder: task.export(folder, request))
+        except BaseException:
+            # An orderly end, whatever it is: the next start may try again.
+            self.record = self.record.model_copy(update={"export": earlier})
+            raise
+        self.milestones.reach("exported", again=True)
+        self._write_record(
+            model=self.run.relative(self.run.model_folder),
+            model_weights=written,
+            fingerprint=task.content,
+            test=test,
+            export=report,
+        )
+        tested = f"test IoU {test.iou:.4f}, " if test else ""
+        return (
+            f"best epoch {best.epoch}, validation IoU {best.validation.iou:.4f}, {tested}"
+            f"model in {self.run.relative(self.run.model_folder)}"
+        )
+
+    def _alive(self, loop: Loop, text: str) -> None:
+        self.watchdog.beat()
+        self._stop.check()
+        loop.around.store.look()
+        loop.around.reporter.step(text, 0, 1)
+
+    def _epoch_ended(self) -> None:
+        self.milestones.reach("firstEpoch")
+        self._write_record()
+
+    def _await_generation(self, loop: Loop) -> None:
+        """Give the newer configuration, which the checkpoint knew of, time to arrive."""
+        known = loop.state.generation
+        deadline = time.monotonic() + GENERATION_WAIT
+        while self.source.config.generation < known:
+            if time.monotonic() > deadline:
+                log.warning(
+                    "the configuration is of generation %d, the checkpoint knew %d, and it did not "
+                    "come within %.0f s: going on with what is there",
+                    self.source.config.generation,
+                    known,
+                    GENERATION_WAIT,
+                )
+                return
+            self._stop.wait(0.2)
+            self.watchdog.beat()
+            self.source.poll()
+
+    # -- records -----------------------------------------------------------------------------
+
+    def _write_record(self, **fields: object) -> None:
+        """Bring run.json up to date with the board and the configuration, and set `fields` (rank 0
+        does).
+        """
+        if not self.group.leads:
+            return
+        progress, config = self.board.progress, self.source.config
+        update: dict[str, object] = {
+            "generation": config.generation,
+            "config": config.to_dict(),
+            "epoch": progress.epoch,
+            "best": progress.best.metrics() if progress.best else None,
+            "best_weights": progress.best.weights if progress.best else None,
+            "notes": progress.notes,
+            "timings": dict(self.milestones.reached),
+            "updated": now(),
+            **fields,
+        }
+        self.record = self.record.model_copy(update=update)
+        self.run.write_record(self.record)
+
+    def _stalled(self, silent: float) -> None:
+        text = (
+            f"no step ended for {silent:.0f} s; spec.training.stallTimeout is "
+            f"{self.source.config.training.stall_timeout}. Where it stood is in the log above"
+        )
+        self.close(Ending(ExitCode.STALLED, text))
+        # The thread that hangs can't be asked to end.
+        os._exit(ExitCode.STALLED)
+
+    def close(self, ending: Ending) -> None:
+        """Leave the outcome everywhere that someone looks for it; the first one counts."""
+        with self._closing:
+            if self._ending is not None:
+                return
+            self._ending = ending
+            self.watchdog.stop()
+            self.group.leave(ending.code, ending.text)
+            self.milestones.reach("ended", again=True)
+            timings = dict(self.milestones.reached)
+            self.record = self.record.model_copy(update={"timings": timings})
+            self.board.update(notify=True, state="Finished")
+            run = self.run if self.group.leads else None
+            leave(ending, run, self.record, self.board.progress, self._options.termination_log)
+            for logger in self._loggers:
+                # A newer start is at work: the run has not ended.
+                logger.close("Running" if ending.code == ExitCode.SUPERSEDED else ending.state)
+            if self.server is not None:
+                self.server.stop()
+
+
+def _versions(kind: TaskKind) -> dict[str, str]:
+    names = ("kubeseg", "torch", "numpy", *kind.packages)
+    versions = {name: importlib.metadata.version(name) for name in names}
+    return versions | {"python": platform.python_version()}
