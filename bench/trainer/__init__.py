@@ -1,0 +1,1 @@
+"""`python -m bench.trainer`: what the trainer reaches, each figure beside its twin."""
