@@ -16,7 +16,6 @@ class Data:
     folder: Path
     classes: int
     void: int | None
-    #: Largest sides that make sense for it.
     name: str
 
 

@@ -27,6 +27,17 @@ class Measure:
     met: bool | None
 
 
+def _verdict(
+    figure: float, goal: float | None, better: Literal["higher", "lower"]
+) -> tuple[str, bool | None]:
+    """The sign that a goal is written with, and whether it is met; None without one."""
+    higher = better == "higher"
+    sign = "≥" if higher else "≤"
+    if goal is None:
+        return sign, None
+    return sign, figure >= goal if higher else figure <= goal
+
+
 def compare(
     name: str,
     unit: str,
@@ -39,10 +50,7 @@ def compare(
     """`ours` against `twins`, measured in turn: pair by pair."""
     ratios = [mine / other for mine, other in zip(ours, twins, strict=True)]
     ratio = statistics.median(ratios)
-    met = None
-    if goal is not None:
-        met = ratio >= goal if better == "higher" else ratio <= goal
-    sign = "≥" if better == "higher" else "≤"
+    sign, met = _verdict(ratio, goal, better)
     return Measure(
         name,
         round(statistics.median(ours), 6),
@@ -65,10 +73,7 @@ def single(
 ) -> Measure:
     """A figure without a twin."""
     value = statistics.median(values)
-    met = None
-    if goal is not None:
-        met = value >= goal if better == "higher" else value <= goal
-    sign = "≥" if better == "higher" else "≤"
+    sign, met = _verdict(value, goal, better)
     return Measure(
         name,
         round(value, 6),

@@ -7,6 +7,7 @@ Both are measured here; a run that is really killed shows that the formula holds
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -91,7 +92,5 @@ def goodput(
 
 def _first_step(place: Place, job: str) -> float:
     """Seconds from the start of the newest process of `job` to its first step."""
-    import json
-
     record = json.loads((place.run(job) / "run.json").read_text())
     return float(record["timings"]["firstStep"])

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from bench import ENVIRONMENT, ROOT
 from bench.data import Data
 from bench.report import Measure, single
 from bench.trainer.runs import Setting, fresh_place, ours
@@ -36,24 +33,3 @@ def startup(folder: Path, data: Data, setting: Setting, *, repeats: int) -> Iter
     for earlier, name in zip([None, *before], before, strict=False):
         spans = [each[name] - (each[earlier] if earlier else 0.0) for each in times]
         yield single(f"  until {name}", "s", spans)
-
-
-def first_step_seconds(command: list[str], run: Path, deadline: float) -> float:
-    """Seconds from starting `command` until its run has a first step; ends the process."""
-    began = time.monotonic()
-    process = subprocess.Popen(
-        command, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        while time.monotonic() - began < deadline:
-            try:
-                timings = json.loads((run / "run.json").read_text()).get("timings", {})
-            except (OSError, ValueError):
-                timings = {}
-            if "firstStep" in timings:
-                return time.monotonic() - began
-            time.sleep(0.02)
-        raise SystemExit(f"no first step within {deadline:.0f} s: {' '.join(command)}")
-    finally:
-        process.kill()
-        process.wait()
