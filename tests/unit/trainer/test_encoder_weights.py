@@ -23,6 +23,7 @@ from kubeseg_trainer.tasks.segmentation.hub import convert
 from kubeseg_trainer.tasks.segmentation.init_from import adapt_channels
 from kubeseg_trainer.tasks.segmentation.network import build_network
 from kubeseg_trainer.tasks.segmentation.preprocessing import IMAGENET, preprocessing_of
+from kubeseg_trainer.tasks.segmentation.weights_files import read_tensors
 from kubeseg_types.spec import Architecture, Model
 
 
@@ -225,3 +226,10 @@ def test_a_converted_file_holds_what_the_library_calls_it(
 @pytest.mark.parametrize("encoder", ["resnet18", "densenet121", "mit_b0", "tu-convnext_atto"])
 def test_the_names_of_an_encoder_are_known_without_building_it(encoder: str) -> None:
     assert len(expected_names(encoder)) > 50
+
+
+@pytest.mark.parametrize("name", ["notes.pth", "model.safetensors"])
+def test_a_file_that_is_no_weights_is_said_to_be_none(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"hello hello")
+    with pytest.raises(ConfigurationError, match=f"{name} can't be read as weights"):
+        read_tensors(tmp_path / name)
