@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from kubeseg_trainer.tasks.segmentation.losses import SegmentationLoss
 from kubeseg_trainer.tasks.segmentation.task import SegmentationTask
@@ -156,6 +157,26 @@ def test_a_loss_that_is_no_number_names_the_batch(
     assert "the loss became" in _message(place)
     assert ".png" in _message(place)
     assert "spec.training.clip" in _message(place)
+
+
+def test_gradients_that_are_no_numbers_reach_no_checkpoint(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finite loss can have infinite gradients: as the root of nothing has."""
+    real, calls = SegmentationLoss.__call__, []
+
+    def loss(self: SegmentationLoss, *args: Any, **more: Any) -> torch.Tensor:
+        value = real(self, *args, **more)
+        if torch.is_grad_enabled():
+            calls.append(value)
+        return value + torch.sqrt(value - value.detach()) if len(calls) == 2 else value
+
+    monkeypatch.setattr(SegmentationLoss, "__call__", loss)
+    assert place.train(config_of(checkpoint={"everyEpochs": 1})) == ExitCode.NON_FINITE
+    assert "the gradients' norm became nan in epoch 1, step 2, on the batch" in _message(place)
+    assert ".png" in _message(place)
+    for file in place.run_folder().glob("attempts/*/checkpoints/*/tensors.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(file).values())
 
 
 def test_a_validation_loss_that_is_no_number_names_the_batch(

@@ -151,7 +151,7 @@ class Loop:
         """Begin to write a checkpoint of the present position, unless there is one (called on all
         ranks: rank 0 gathers the sums, and writes).
         """
-        self.stepper.check_loss()
+        self.stepper.check_finite()
         self.state.sums = self.around.group.gather(self.state.sums)
         if self.around.group.leads:
             self.saver.within_epoch(self.state, tensors=self._tensors(), **self._saved())
@@ -214,7 +214,7 @@ class Loop:
             )
             self._between_steps()
         # Waits for a GPU's last step.
-        self.stepper.check_loss()
+        self.stepper.check_finite()
         state.seconds += self.pace.lap()
         self.pace.trained()
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from kubeseg_trainer.engine.ema import Average
 from kubeseg_trainer.engine.feed import Feed
+from kubeseg_trainer.engine.finite import FiniteWatch
 from kubeseg_trainer.engine.loading import Step, split_step
 from kubeseg_trainer.engine.optimizer import load_optimizer_state, make_optimizer, optimizer_state
 from kubeseg_trainer.engine.precision import Scaler
@@ -33,18 +35,8 @@ from kubeseg_trainer.errors import (
 #: Spreads seeds so that neighbouring steps share nothing.
 _STRIDE = 0x9E3779B97F4A7C15
 _RANK_STRIDE = 0xD1B54A32D192ED03
-_NAMED = 8
 
 Remedy = Callable[[], None]
-
-
-class _Loss(NamedTuple):
-    """A loss that has not been looked at yet, and where it was met."""
-
-    value: Tensor
-    samples: list[int]
-    epoch: int
-    step: int
 
 
 class Stepper:
@@ -64,7 +56,7 @@ class Stepper:
         self._average = Average(task.network, training.ema.decay) if training.ema else None
         self._buffers = list(task.network.buffers())
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
-        self._unchecked: _Loss | None = None
+        self._finite = FiniteWatch(task.train.names, around.device)
 
     # -- before the first step, and what a checkpoint holds ------------------------------------
 
@@ -154,7 +146,7 @@ class Stepper:
         self._around.group.reduce_step(
             self._task.network, self._buffers_before, len(feed.samples) / step.size
         )
-        self._update(state)
+        self._update(state, feed.samples)
         self.waiting += feed.waited
         state.sums = sums
         state.learning_rate = rate
@@ -213,7 +205,9 @@ class Stepper:
             loss, counts = self.forward(batch, len(part))
             self._backward(loss * (len(part) / size))
             sums = sums.plus(self._told(loss, sums), counts, len(part))
-            self._watch_loss(_Loss(loss.detach(), part, state.epoch, state.step))
+            if self._scaler is None:
+                # With a scaler such a step is skipped, and the scaler is watched.
+                self._finite.loss(loss, part, epoch=state.epoch, step=state.step)
             self._around.watchdog.beat()
         if feed.samples:
             self._way.worked()
@@ -225,21 +219,32 @@ class Stepper:
         else:
             self._scaler.backward(loss)
 
-    def _update(self, state: State) -> None:
+    def _update(self, state: State, samples: list[int]) -> None:
         """Clip, and move the weights and their average."""
         clip, scaler = self._around.source.config.training.clip, self._scaler
-        if clip is not None:
-            if scaler is not None:
-                scaler.unscale(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self._task.network.parameters(), clip)
         if scaler is None:
+            norm = self._clip(clip)
+            # Of several processes' gradients it can't be said whose samples spoilt them.
+            samples = samples if self._around.group.size == 1 else []
+            self._finite.gradients(norm, samples, epoch=state.epoch, step=state.step)
             self.optimizer.step()
         else:
+            if clip is not None:
+                scaler.unscale(self.optimizer)
+                self._clip(clip)
             self._watch_scale(scaler, state)
             scaler.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.update(state.step + 1)
+
+    def _clip(self, most: float | None) -> Tensor:
+        """Norm of all gradients, which are scaled down where it is above `most`."""
+        parameters = list(self._task.network.parameters())
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if most is not None:
+            clip_grads_with_norm_(parameters, most, norm)
+        return norm
 
     # -- what can go wrong -----------------------------------------------------------------------
 
@@ -294,33 +299,9 @@ class Stepper:
         mean = sums.loss / sums.samples.clamp(min=1)
         return torch.where(torch.isfinite(loss), loss.detach().double(), mean)
 
-    def _watch_loss(self, loss: _Loss) -> None:
-        """Check a loss; on a GPU that of the step before, whose value no longer has to be waited
-        for. With a scaler its step is skipped, and the scaler is watched.
-        """
-        if self._scaler is not None:
-            return
-        if self._around.device.type == "cuda":
-            self.check_loss()
-        self._unchecked = loss
-        if self._around.device.type != "cuda":
-            self.check_loss()
-
-    def check_loss(self) -> None:
-        """NonFiniteLossError where the newest loss is no number."""
-        if self._unchecked is None:
-            return
-        loss, self._unchecked = self._unchecked, None
-        if not bool(torch.isfinite(loss.value)):
-            names = [self._task.train.names[sample] for sample in loss.samples[:_NAMED]]
-            listed = ", ".join(names)
-            more = len(loss.samples) - len(names)
-            listed += f" (+{more} more)" if more else ""
-            raise NonFiniteLossError(
-                f"the loss became {loss.value.item()} in epoch {loss.epoch + 1}, step "
-                f"{loss.step + 1}, on the batch {listed}. Lower spec.training.learningRate, "
-                f"set spec.training.clip: 1, or look at these files"
-            )
+    def check_finite(self) -> None:
+        """NonFiniteLossError where a loss or a gradient so far is no number."""
+        self._finite.check()
 
     def _watch_scale(self, scaler: Scaler, state: State) -> None:
         """NonFiniteLossError where too many steps in a row were skipped before this one."""

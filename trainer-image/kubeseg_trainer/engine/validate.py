@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,14 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from kubeseg_trainer.engine.finite import refuse_non_finite
 from kubeseg_trainer.engine.loading import Loader
 from kubeseg_trainer.engine.steps import Remedy, Stepper
 from kubeseg_trainer.engine.surroundings import Surroundings
 from kubeseg_trainer.engine.task import SampleKey, Sums, Task
-from kubeseg_trainer.errors import NonFiniteLossError
-
-#: Files that a message names at most.
-_NAMED = 8
 
 
 def validate(
@@ -100,19 +97,6 @@ def _pass(
     for value, samples in zip(values, own, strict=True):
         refuse_non_finite(value, [names[key.sample] for key in samples], text)
     return sums, None
-
-
-def refuse_non_finite(loss: float, names: Sequence[str], text: str) -> None:
-    """NonFiniteLossError where the loss of a batch is no number; `text` says of which pass."""
-    if math.isfinite(loss):
-        return
-    listed = ", ".join(names[:_NAMED])
-    listed += f" (+{len(names) - _NAMED} more)" if names[_NAMED:] else ""
-    raise NonFiniteLossError(
-        f"the loss became {loss} in {text}, on the batch {listed}: the network as the epoch left "
-        f"it can't be used. Lower spec.training.learningRate, set spec.training.clip: 1, or look "
-        f"at these files"
-    )
 
 
 @contextmanager
