@@ -38,9 +38,10 @@ def put_weights(options: argparse.Namespace) -> int:
         try:
             Model(encoder=options.encoder, encoder_weights=options.name)
         except ValidationError as error:
-            problem = error.errors()[0]
+            option = "encoder" if error.errors()[0]["loc"][0] == "encoder" else "name"
             raise ConfigurationError(
-                f"--{'encoder' if problem['loc'][0] == 'encoder' else 'name'}: {problem['msg']}"
+                f"--{option} must be letters, digits, '.', '_', '+' and '-', beginning with a "
+                f"letter or digit, not {getattr(options, option)!r}"
             ) from error
         from kubeseg_trainer.tasks.segmentation import hub
         from kubeseg_trainer.tasks.segmentation.network import check_encoder

@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a download may take, the largest encoder's 2 GB included.
 LIMIT = 900.0
-#: Seconds that a hub has to answer at all.
+#: Seconds that a hub has to answer at all, and between the times it is asked: a name server or a
+#: proxy that hiccups is no reason to fail a training for good.
 ANSWER = 5.0
+PAUSES = (1.0, 3.0)
 
 
 def fetch_command(encoder: str, name: str, root: Path | str) -> list[str]:
@@ -113,11 +115,15 @@ def _silent() -> Exception | None:
     """Why the hub doesn't answer; None where it does, or where asking is forbidden."""
     if constants.HF_HUB_OFFLINE:
         return None
-    try:
-        get_session().head(constants.ENDPOINT, timeout=ANSWER)
-    except Exception as error:  # noqa: BLE001 - as above: any trouble of a network
-        return error
-    return None
+    for pause in (*PAUSES, None):
+        try:
+            get_session().head(constants.ENDPOINT, timeout=ANSWER)
+            return None
+        except Exception as error:  # noqa: BLE001 - as above: any trouble of a network
+            if pause is None:
+                return error
+            time.sleep(pause)
+    raise AssertionError("the last try ends the loop")
 
 
 def _from_hub(encoder: str, name: str) -> dict[str, Tensor]:

@@ -33,8 +33,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigurationError(
-            f"{path} holds more than tensors (Python objects, which may be anything): only tensors "
-            f"are read. Save the state_dict alone: torch.save(network.state_dict(), …)"
+            f"{path} is no file of torch, or holds more than tensors (Python objects, which may be "
+            f"anything): only tensors are read. Save the state_dict alone: "
+            f"torch.save(network.state_dict(), …)"
         ) from error
     # torch's old format stumbles over other files in whatever way their bytes lead to.
     except Exception as error:
