@@ -54,6 +54,25 @@ def test_the_bar_moves_between_epochs_but_never_past_the_next() -> None:
     assert bars == [10, 13, 15]
 
 
+def test_what_holds_up_a_training_that_had_begun_is_told_once() -> None:
+    condition = {
+        "type": "Blocked",
+        "status": "True",
+        "reason": "Quota",
+        "message": "the namespace's quota is used up",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    blocked = job(2, phase="Blocked", conditions=[condition])
+    follower = Follower()
+    jobs = [job(0, phase="Blocked"), job(2), blocked, blocked, job(2, phase="Starting"), job(3)]
+    lines = [follower.hold_line(follower.take(each)) for each in jobs]
+    words = "Quota: the namespace's quota is used up"
+    assert lines == [None, None, f"  Blocked   {words}", None, "  goes on", None]
+    text = follower.live_text(follower.take(blocked), waited_s=1000)
+    assert words in text
+    assert text.count("█") == 10
+
+
 def test_before_anything_runs_the_operators_words_are_shown() -> None:
     condition = {
         "type": "Blocked",

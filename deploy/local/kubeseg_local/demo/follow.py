@@ -96,8 +96,9 @@ def follow(kubectl: Kubectl, plan: Plan, screen: Screen) -> TrainingJobStatus:
             if job is not None:
                 status, received = follower.take(job), time.monotonic()
                 line = follower.epoch_line(status)
-                if line and not screen.live:
-                    screen.line(line)
+                for each in (line, follower.hold_line(status)):
+                    if each and not screen.live:
+                        screen.line(each)
             if is_finished(status):
                 break
             live = follower.live_text(status, time.monotonic() - received)

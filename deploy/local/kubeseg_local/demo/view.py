@@ -18,6 +18,7 @@ class Follower:
 
     history: dict[int, float] = field(default_factory=dict)
     _told: int = -1
+    _held_up: str = ""
 
     def take(self, job: Job) -> TrainingJobStatus:
         """The status, its last epoch kept for the sparkline."""
@@ -36,6 +37,16 @@ class Follower:
         epochs = status.progress.epochs if status.progress else 0
         return f"  epoch {last.epoch:>3}/{epochs}  {numbers(last)}  {_eta(status, 0)}".rstrip()
 
+    def hold_line(self, status: TrainingJobStatus) -> str | None:
+        """A line where a training that had begun no longer runs (suspended, blocked, retried), or
+        runs again; None where that is as it was.
+        """
+        words = f"{status.phase}   {obstacle(status)}".rstrip() if _held_up(status) else ""
+        if words == self._held_up:
+            return None
+        self._held_up = words
+        return f"  {words or 'goes on'}"
+
     def live_text(self, status: TrainingJobStatus, waited_s: float) -> str:
         """What is redrawn, one or two lines; `waited_s` seconds after `status` was received."""
         progress, metrics = status.progress, status.metrics
@@ -45,7 +56,8 @@ class Follower:
         if metrics is None or metrics.last is None:
             return f"{text}  {status.phase}  {obstacle(status)}".rstrip()
         values = [self.history[epoch] for epoch in sorted(self.history)]
-        text += f"  {_eta(status, waited_s)}\n{INDENT}{numbers(metrics.last)} {sparkline(values)}"
+        pace = obstacle(status) if _held_up(status) else _eta(status, waited_s)
+        text += f"  {pace}\n{INDENT}{numbers(metrics.last)} {sparkline(values)}"
         best = metrics.best
         if best is not None and best.val_iou is not None:
             text += f"  best {best.val_iou:.2f} ({best.epoch})"
@@ -62,12 +74,18 @@ def numbers(metrics: EpochMetrics) -> str:
     return f"loss {losses}  val Dice {number(metrics.val_dice, 2)} IoU {number(metrics.val_iou, 2)}"
 
 
+def _held_up(status: TrainingJobStatus) -> bool:
+    """Whether a training with epochs done waits for something or somebody."""
+    begun = status.metrics is not None and status.metrics.last is not None
+    return begun and status.phase not in {Phase.RUNNING, Phase.STARTING} and not is_finished(status)
+
+
 def _share(status: TrainingJobStatus, waited_s: float) -> float:
     progress = status.progress
     assert progress is not None
     whole = progress.epochs or 1
     done = progress.epoch / whole
-    if progress.eta_seconds and progress.epoch:
+    if progress.eta_seconds and progress.epoch and not _held_up(status):
         # Between two epochs the bar goes on at the pace of those before.
         done += (1 - done) * min(1.0, waited_s / progress.eta_seconds)
         done = min(done, (progress.epoch + 1) / whole)
