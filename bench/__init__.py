@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = [str(ROOT / name) for name in ("api", "trainer-image", "deploy/local")]
+PACKAGES = [str(ROOT / name) for name in ("api", "operator", "trainer-image", "deploy/local")]
 sys.path[:0] = [path for path in PACKAGES if path not in sys.path]
 #: For processes that a measurement starts.
 ENVIRONMENT = {

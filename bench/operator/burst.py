@@ -1,0 +1,106 @@
+"""A burst of TrainingJobs: how fast their Jobs are made, and by how many writes."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from bench import ENVIRONMENT, ROOT
+from bench.operator.bare import bare
+from bench.operator.load import children_a_second, client_of, make_jobs, writes
+from bench.operator.ours import operator
+from bench.operator.plane import Plane, control_plane
+from bench.report import Measure, compare, single
+from kubeseg_types.names import MANAGED_BY
+
+DEADLINE = 600.0
+#: Seconds without news, for writes that nothing asks for.
+QUIET = 20.0
+
+
+def _naive(plane: Plane, count: int) -> float:
+    prepare(plane, count)
+    with plane.layout.component_log("naive").open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bench.operator.naive", str(plane.kubeconfig)],
+            env=ENVIRONMENT, cwd=ROOT, stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        return rate(plane, count)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _bare(plane: Plane, count: int) -> float:
+    prepare(plane, count)
+
+    async def measure() -> float:
+        async with client_of(plane.kubeconfig) as client:
+            return await bare(client)
+
+    return asyncio.run(measure())
+
+
+def prepare(plane: Plane, count: int) -> None:
+    """`count` TrainingJobs on `plane`."""
+
+    async def make() -> None:
+        async with client_of(plane.kubeconfig) as client:
+            await make_jobs(client, count)
+
+    asyncio.run(make())
+
+
+def rate(plane: Plane, count: int) -> float:
+    """Jobs a second that the operator, which runs, makes of the TrainingJobs there are."""
+
+    async def measure() -> float:
+        async with client_of(plane.kubeconfig) as client:
+            return await children_a_second(client, count, DEADLINE)
+
+    return asyncio.run(measure())
+
+
+def _ours(plane: Plane, count: int) -> tuple[float, dict[str, float]]:
+    prepare(plane, count)
+    with operator(plane) as running:
+        made = rate(plane, count)
+        running.until_visited(count)
+        found: dict[str, float] = {"memory": running.memory(), "processor": running.processor()}
+        sent = writes(plane.audit_log, MANAGED_BY)
+        told = sum(n for what, n in sent.items() if what == "create events")
+        sent_before = sum(sent.values())
+        found["writes"] = (sent_before - told) / count
+        time.sleep(QUIET)
+        found["idle"] = sum(writes(plane.audit_log, MANAGED_BY).values()) - sent_before
+    return made, found
+
+
+def burst(count: int, naive_count: int, *, repeats: int) -> Iterator[Measure]:
+    """Jobs created a second beside both twins, and what it costs."""
+    mine, naive, plain = [], [], []
+    costs: list[dict[str, float]] = []
+    for _ in range(repeats):
+        with control_plane() as plane:
+            made, found = _ours(plane, count)
+        mine.append(made)
+        costs.append(found)
+        with control_plane() as plane:
+            plain.append(_bare(plane, count))
+        with control_plane() as plane:
+            naive.append(_naive(plane, naive_count))
+    name = f"Jobs created, burst of {count:,}"
+    yield compare(f"{name}, beside naive", "Jobs/s", mine, naive, goal=3.0)
+    yield compare(f"{name}, beside bare", "Jobs/s", mine, plain, goal=0.8)
+    for key, words, unit, goal in (
+        ("writes", "writes a transition, events aside", "", 2.0),
+        ("idle", f"writes in {QUIET:.0f} s in which nothing changed", "", 0.0),
+        ("memory", f"memory at {count:,}", "MB", 250.0),
+        ("processor", "processor time a job", "ms", None),
+    ):
+        scale = 1000 / count if key == "processor" else 1
+        yield single(words, unit, [each[key] * scale for each in costs], goal=goal)

@@ -1,0 +1,126 @@
+"""TrainingJobs by the thousand, and what has become of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kubeseg_operator.apply import children_path, job_path
+from kubeseg_operator.client import Client
+from kubeseg_operator.connection import connect
+from kubeseg_operator.views import Key
+from kubeseg_types.names import API_VERSION, KIND
+
+T = TypeVar("T")
+NAMESPACE = "load"
+#: Requests in flight.
+FLIGHT = 64
+WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+
+
+def key_of(number: int) -> Key:
+    """Key of the TrainingJob with this number."""
+    return Key(NAMESPACE, f"job-{number:05d}")
+
+
+def training_job(number: int) -> dict[str, Any]:
+    """A TrainingJob as a user writes it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": key_of(number).name, "namespace": NAMESPACE},
+        "spec": {
+            "dataset": {"name": "discs"},
+            "training": {"epochs": 10},
+            "preflight": "Never",
+        },
+    }
+
+
+@contextlib.asynccontextmanager
+async def client_of(kubeconfig: Path) -> AsyncIterator[Client]:
+    """The operator's own client, as the administrator."""
+    os.environ["KUBECONFIG"] = str(kubeconfig)
+    connection = connect()
+    async with Client(
+        connection.server, headers=connection.headers, tls=connection.tls, connections=FLIGHT
+    ) as client:
+        yield client
+
+
+async def together(items: Iterable[T], work: Callable[[T], Awaitable[Any]]) -> None:
+    """`work` on each item, `FLIGHT` at a time."""
+    waiting = iter(items)
+
+    async def one() -> None:
+        for item in waiting:
+            await work(item)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(FLIGHT):
+            group.create_task(one())
+
+
+async def make_jobs(client: Client, count: int) -> None:
+    """`count` TrainingJobs in their namespace."""
+    await client.create(
+        "/api/v1/namespaces",
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+    )
+    path = job_path(Key(NAMESPACE, ""))
+
+    async def make(number: int) -> None:
+        await client.create(path.rstrip("/"), training_job(number))
+
+    await together(range(count), make)
+
+
+async def how_many_children(client: Client) -> int:
+    """Jobs that there are."""
+    answer = await client.get(children_path(NAMESPACE), limit="1")
+    return len(answer.get("items") or []) + int(answer["metadata"].get("remainingItemCount") or 0)
+
+
+async def children_a_second(client: Client, count: int, deadline: float) -> float:
+    """Jobs made a second, from the first to the `count`-th; SystemExit after `deadline` s."""
+    began, first = time.monotonic(), None
+    while True:
+        made, now = await how_many_children(client), time.monotonic()
+        if made and first is None:
+            first, already = now, made
+        if made >= count:
+            assert first is not None
+            if now == first:
+                raise SystemExit(f"{count} jobs are too few to measure")
+            return (count - already) / (now - first)
+        if now - began > deadline:
+            raise SystemExit(f"only {made} of {count} Jobs after {deadline:.0f} s")
+        await asyncio.sleep(0.1)
+
+
+def writes(audit_log: Path, agent: str, *, since: int = 0) -> Counter[str]:
+    """Writes that the audit log (its rotated part too) tells of a user agent, by verb and kind.
+
+    The first `since` of them are left out.
+    """
+    files = sorted(audit_log.parent.glob(f"{audit_log.stem}-*{audit_log.suffix}"))
+    found: list[str] = []
+    for file in [*files, audit_log]:
+        with file.open() as lines:
+            for line in lines:
+                if agent not in line:
+                    continue
+                entry = json.loads(line)
+                if entry["verb"] not in WRITES or not entry["userAgent"].startswith(agent):
+                    continue
+                what = entry["objectRef"]
+                kind = "/".join(filter(None, (what["resource"], what.get("subresource"))))
+                found.append(f"{entry['verb']} {kind}")
+    return Counter(found[since:])
