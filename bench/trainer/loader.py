@@ -20,7 +20,7 @@ def loader(folder: Path, data: Data, setting: Setting, *, repeats: int) -> Itera
     from kubeseg_trainer.config import read_config
     from kubeseg_trainer.engine.loading import Loader, epoch_order
     from kubeseg_trainer.engine.task import SampleKey
-    from kubeseg_trainer.tasks.segmentation.scan import Purpose, check_data_set
+    from kubeseg_trainer.tasks.segmentation.check.scan import Purpose, check_data_set
     from kubeseg_trainer.tasks.segmentation.task import SegmentationTask
 
     place = fresh_place(folder, data)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from kubeseg_trainer.tasks.segmentation.losses import SegmentationLoss
+from kubeseg_trainer.tasks.segmentation.network.losses import SegmentationLoss
 from kubeseg_trainer.tasks.segmentation.task import SegmentationTask
 from kubeseg_types.exit_codes import ExitCode
 from tests.support.datasets import make_dataset, make_pair, write_pair

@@ -20,9 +20,9 @@ import timm
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from kubeseg_trainer.tasks.segmentation import hub
-from kubeseg_trainer.tasks.segmentation.init_from import Source, adapt_channels, load_source
-from kubeseg_trainer.tasks.segmentation.network import build_network
+from kubeseg_trainer.tasks.segmentation.network import hub
+from kubeseg_trainer.tasks.segmentation.network.init_from import Source, adapt_channels, load_source
+from kubeseg_trainer.tasks.segmentation.network.network import build_network
 from kubeseg_types.exit_codes import ExitCode
 from kubeseg_types.spec import Model
 from tests.support.datasets import make_dataset

@@ -74,7 +74,7 @@ def test_without_a_cache_the_numbers_are_the_same(
     assert place.train(config_of("cached", **config)) == 0
     assert "decoded 9 images once" in caplog.text
     assert len(list(place.scratch.glob("decoded/*.cache"))) == 1
-    monkeypatch.setattr("kubeseg_trainer.tasks.segmentation.cache.MAX_BYTES", 10)
+    monkeypatch.setattr("kubeseg_trainer.tasks.segmentation.data.cache.MAX_BYTES", 10)
     place.scratch = place.scratch.with_name("other")
     assert place.train(config_of(**config)) == 0
     assert "Images are decoded in each epoch" in caplog.text
@@ -105,7 +105,8 @@ def test_16_bits_are_normalised_by_the_training_parts_statistics(
     """As the check of a data set reports them: here it is told to."""
     from dataclasses import replace
 
-    from kubeseg_trainer.tasks.segmentation import network, scan
+    from kubeseg_trainer.tasks.segmentation.check import scan
+    from kubeseg_trainer.tasks.segmentation.network import network
 
     real = scan.check_data_set
 

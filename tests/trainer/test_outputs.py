@@ -24,12 +24,16 @@ from kubeseg_trainer.engine.exporting import ExportRequest
 from kubeseg_trainer.engine.loop import Loop
 from kubeseg_trainer.engine.validate import weights_of_file
 from kubeseg_trainer.run_directory import RunDirectory
-from kubeseg_trainer.tasks.segmentation import onnx_process
-from kubeseg_trainer.tasks.segmentation.colours import class_colors
-from kubeseg_trainer.tasks.segmentation.export import DataFacts, export_model, weights_metadata
-from kubeseg_trainer.tasks.segmentation.model_info import info_of
-from kubeseg_trainer.tasks.segmentation.network import build_network
-from kubeseg_trainer.tasks.segmentation.normalisation import Normalisation
+from kubeseg_trainer.tasks.segmentation.data.colours import class_colors
+from kubeseg_trainer.tasks.segmentation.data.normalisation import Normalisation
+from kubeseg_trainer.tasks.segmentation.network.network import build_network
+from kubeseg_trainer.tasks.segmentation.output import onnx_process
+from kubeseg_trainer.tasks.segmentation.output.export import (
+    DataFacts,
+    export_model,
+    weights_metadata,
+)
+from kubeseg_trainer.tasks.segmentation.output.model_info import info_of
 from kubeseg_types.exit_codes import ExitCode
 from kubeseg_types.names import MAX_TERMINATION_BYTES
 from tests.support.datasets import make_dataset
@@ -105,7 +109,7 @@ def test_all_that_a_run_leaves(parted: Place, caplog: pytest.LogCaptureFixture) 
     # Started again with nothing left to do: neither is done again.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "evaluate_test", _never)
-        patch.setattr("kubeseg_trainer.tasks.segmentation.export.export_onnx", _never)
+        patch.setattr("kubeseg_trainer.tasks.segmentation.output.export.export_onnx", _never)
         assert parted.train({**config, "attempt": 2}) == 0
     again = parted.record()
     assert again.test == record.test
@@ -167,7 +171,7 @@ def test_stopped_in_the_export_and_killed_in_it(
         return {"file": None, "reason": "none"}
 
     saved: list[bytes] = []
-    monkeypatch.setattr("kubeseg_trainer.tasks.segmentation.export.export_onnx", stopped)
+    monkeypatch.setattr("kubeseg_trainer.tasks.segmentation.output.export.export_onnx", stopped)
     config = config_of(export={"onnx": True})
     assert place.train(config) == ExitCode.INTERRUPTED
     assert place.record().export == {}

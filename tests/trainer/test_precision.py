@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from kubeseg_trainer.engine import precision, preparation
 from kubeseg_trainer.engine.precision import Scaler, faster
-from kubeseg_trainer.tasks.segmentation.losses import SegmentationLoss
+from kubeseg_trainer.tasks.segmentation.network.losses import SegmentationLoss
 from kubeseg_types.exit_codes import ExitCode
 from tests.support.trainings import Place, at_beat, config_of, in_training, terminate
 
@@ -39,7 +39,7 @@ def test_auto_measures_once_and_a_resumed_run_takes_the_same(
 ) -> None:
     """A CPU that claims matrix units; the trial is real, its verdict is not left to chance."""
     monkeypatch.setattr(preparation, "worth_a_trial", lambda _: "BFloat16")
-    # One round after the two of warming up: 6 beats.
+    # One round after the one of warming up: 4 beats.
     monkeypatch.setattr(precision, "TRIAL_SECONDS", 0.0)
     measured: list[dict[Any, float]] = []
 
@@ -48,7 +48,7 @@ def test_auto_measures_once_and_a_resumed_run_takes_the_same(
         return candidate
 
     monkeypatch.setattr(preparation, "faster", verdict)
-    config = config_of(training={"epochs": 2, "batchSize": 4})
+    config = config_of(training={"epochs": 2, "batchSize": 4, "precision": "Auto"})
     assert place.train(config) == 0
     assert all(0 < measured[0][name] < 60 for name in ("Float32", "BFloat16"))
     whole = _digests(place)
@@ -66,6 +66,7 @@ def test_a_trial_leaves_the_network_as_it_was(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(training={"epochs": 1, "precision": "Auto"})
+    monkeypatch.setattr(preparation, "worth_a_trial", lambda _: None)
     assert place.train(config) == 0
     plain = _digests(place)
     second = Place(place.workspace.parent / "second")
@@ -85,7 +86,8 @@ def test_no_clock_decides_in_deterministic_mode(
     monkeypatch.setattr(preparation, "worth_a_trial", lambda _: "BFloat16")
     monkeypatch.setattr(preparation, "measure", never)
     try:
-        assert place.train(config_of(training={"epochs": 1, "deterministic": True})) == 0
+        training = {"epochs": 1, "deterministic": True, "precision": "Auto"}
+        assert place.train(config_of(training=training)) == 0
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(False)

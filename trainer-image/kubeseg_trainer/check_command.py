@@ -28,7 +28,7 @@ def check(config_file: Path, workspace: Path, stop: StopRequest, *, as_json: boo
             raise ConfigurationError(
                 f"--workspace: {workspace} is not a folder: make it, or name another"
             )
-        from kubeseg_trainer.tasks.segmentation.scan import Purpose, examine
+        from kubeseg_trainer.tasks.segmentation.check.scan import Purpose, examine
 
         with Reporter(bar=wants_bar() and not as_json) as reporter:
 

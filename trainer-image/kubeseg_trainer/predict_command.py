@@ -25,8 +25,8 @@ from kubeseg_trainer.files import temporary_beside
 from kubeseg_types.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from kubeseg_trainer.tasks.segmentation.model_info import ModelInfo
-    from kubeseg_trainer.tasks.segmentation.predict import Backend, Prediction
+    from kubeseg_trainer.tasks.segmentation.output.model_info import ModelInfo
+    from kubeseg_trainer.tasks.segmentation.output.predict import Backend, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
     ConfigurationError where something is not there, or a folder has none.
     """
-    from kubeseg_trainer.tasks.segmentation.images import IMAGE_SUFFIXES
+    from kubeseg_trainer.tasks.segmentation.data.images import IMAGE_SUFFIXES
 
     found: dict[Path, Path] = {}
     for path in paths:
@@ -140,7 +140,7 @@ def _predict(options: PredictOptions, reporter: Reporter) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise storage_error(error, options.out) from error
-    from kubeseg_trainer.tasks.segmentation.predict import open_model, predict
+    from kubeseg_trainer.tasks.segmentation.output.predict import open_model, predict
 
     backend = open_model(options.model, options.device)
     began, done, failed = time.monotonic(), 0, []
@@ -175,7 +175,7 @@ def _read_ahead(
     work: Sequence[tuple[Path, Path]], size: int, info: ModelInfo
 ) -> Iterator[list[tuple[Path, Path, Any]]]:
     """(image, target, pixels or DatasetError) in groups of `size`, the next one being read."""
-    from kubeseg_trainer.tasks.segmentation.images import read_image
+    from kubeseg_trainer.tasks.segmentation.data.images import read_image
 
     def read(image: Path) -> Any:
         try:
@@ -203,7 +203,7 @@ def _write(
 ) -> None:
     import numpy as np
 
-    from kubeseg_trainer.tasks.segmentation.drawing import draw_labels, draw_overlay
+    from kubeseg_trainer.tasks.segmentation.output.drawing import draw_labels, draw_overlay
 
     info = backend.info
     if prediction.probabilities is not None:

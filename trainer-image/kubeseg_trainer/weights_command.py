@@ -43,8 +43,8 @@ def put_weights(options: argparse.Namespace) -> int:
                 f"--{option} must be letters, digits, '.', '_', '+' and '-', beginning with a "
                 f"letter or digit, not {getattr(options, option)!r}"
             ) from error
-        from kubeseg_trainer.tasks.segmentation import hub
-        from kubeseg_trainer.tasks.segmentation.network import check_encoder
+        from kubeseg_trainer.tasks.segmentation.network import hub
+        from kubeseg_trainer.tasks.segmentation.network.network import check_encoder
 
         check_encoder(options.encoder)
         if options.action == "fetch":

@@ -184,7 +184,7 @@ def test_sizes_are_counted_and_not_believed(tmp_path: Path) -> None:
 
 
 def test_images_and_masks_are_those_of_the_trainer() -> None:
-    from kubeseg_trainer.tasks.segmentation import images, masks
+    from kubeseg_trainer.tasks.segmentation.data import images, masks
 
     assert layout.IMAGE_SUFFIXES == images.IMAGE_SUFFIXES
     assert layout.MASK_SUFFIXES == masks.MASK_SUFFIXES

@@ -18,19 +18,19 @@ import pytest
 from kubeseg_trainer.engine.task import SampleKey
 from kubeseg_trainer.errors import InterruptionError
 from kubeseg_trainer.files import TEMPORARY
-from kubeseg_trainer.tasks.segmentation import cache
-from kubeseg_trainer.tasks.segmentation.augment import Augmentation, transforms_of
-from kubeseg_trainer.tasks.segmentation.cache import cache_folder, make_room, open_cache
-from kubeseg_trainer.tasks.segmentation.dataset import Pair
-from kubeseg_trainer.tasks.segmentation.reading import Decoding
-from kubeseg_trainer.tasks.segmentation.samples import ImageSamples
-from kubeseg_trainer.tasks.segmentation.sources import Decoded, Files
+from kubeseg_trainer.tasks.segmentation.data import cache
+from kubeseg_trainer.tasks.segmentation.data.augment import Augmentation, transforms_of
+from kubeseg_trainer.tasks.segmentation.data.cache import cache_folder, make_room, open_cache
+from kubeseg_trainer.tasks.segmentation.data.dataset import Pair
+from kubeseg_trainer.tasks.segmentation.data.reading import Decoding
+from kubeseg_trainer.tasks.segmentation.data.samples import ImageSamples
+from kubeseg_trainer.tasks.segmentation.data.sources import Decoded, Files
 from tests.support.datasets import make_dataset
 
 KEY = "key"
 SPAWN = multiprocessing.get_context("forkserver")
 # Imported once, not by each process.
-SPAWN.set_forkserver_preload(["kubeseg_trainer.tasks.segmentation.cache"])
+SPAWN.set_forkserver_preload(["kubeseg_trainer.tasks.segmentation.data.cache"])
 #: Tests with processes of their own: both kinds of file are made by the same code.
 one_kind = pytest.mark.parametrize("files", [32], indirect=True)
 
@@ -116,7 +116,7 @@ def test_16_bits_and_other_channels(
         pixels = np.full((40, 48, decoding.channels), full, kind)
         return pixels, random.integers(0, 3, (40, 48)).astype(np.uint8)
 
-    monkeypatch.setattr("kubeseg_trainer.tasks.segmentation.sources.read_pair", read_pair)
+    monkeypatch.setattr("kubeseg_trainer.tasks.segmentation.data.sources.read_pair", read_pair)
     decoded = make(folder, wide)
     assert decoded is not None
     for index in range(len(wide)):
@@ -134,7 +134,7 @@ def test_any_number_of_channels_is_resized(
     channels: int, kind: type, side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "kubeseg_trainer.tasks.segmentation.sources.read_pair",
+        "kubeseg_trainer.tasks.segmentation.data.sources.read_pair",
         lambda *_: (np.full((40, 48, channels), 7, kind), np.zeros((40, 48), np.uint8)),
     )
     files = Files([Pair("a", Path("a"), Path("a"))], Decoding(channels=channels), side)

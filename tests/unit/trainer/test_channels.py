@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from kubeseg_trainer.errors import DatasetError
-from kubeseg_trainer.tasks.segmentation.images import (
+from kubeseg_trainer.tasks.segmentation.data.images import (
     UnreadableError,
     channel_problem,
     check_image,

@@ -18,13 +18,13 @@ from PIL import Image
 from kubeseg_trainer.check_command import check
 from kubeseg_trainer.engine.signals import StopRequest
 from kubeseg_trainer.errors import DatasetError
-from kubeseg_trainer.tasks.segmentation import scan
-from kubeseg_trainer.tasks.segmentation.dataset import Pair
-from kubeseg_trainer.tasks.segmentation.images import VOID
-from kubeseg_trainer.tasks.segmentation.look import look_at
-from kubeseg_trainer.tasks.segmentation.reading import read_pair
-from kubeseg_trainer.tasks.segmentation.report import Report
-from kubeseg_trainer.tasks.segmentation.scan import Checked, Purpose, check_data_set, examine
+from kubeseg_trainer.tasks.segmentation.check import scan
+from kubeseg_trainer.tasks.segmentation.check.look import look_at
+from kubeseg_trainer.tasks.segmentation.check.report import Report
+from kubeseg_trainer.tasks.segmentation.check.scan import Checked, Purpose, check_data_set, examine
+from kubeseg_trainer.tasks.segmentation.data.dataset import Pair
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
+from kubeseg_trainer.tasks.segmentation.data.reading import read_pair
 from kubeseg_types.exit_codes import ExitCode
 from kubeseg_types.spec import Dataset
 from tests.support.datasets import make_dataset

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from kubeseg_trainer.errors import ConfigurationError, DatasetError
-from kubeseg_trainer.tasks.segmentation.class_map import (
+from kubeseg_trainer.tasks.segmentation.data.class_map import (
     annotated_class_map,
     class_map,
     label_problem,
     refuse_classes,
 )
-from kubeseg_trainer.tasks.segmentation.images import VOID
-from kubeseg_trainer.tasks.segmentation.masks import mapped
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
+from kubeseg_trainer.tasks.segmentation.data.masks import mapped
 from kubeseg_types.spec import Dataset
 
 AB = [{"name": "a"}, {"name": "b"}]

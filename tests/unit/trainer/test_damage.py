@@ -35,12 +35,21 @@ CONFIG = parse_config(json.dumps(config_of()))
 CHECKPOINTS = ((1, 1), (1, 2), (2, 2), (2, 3))
 
 
+class Samples:
+    """Nine of them."""
+
+    names = tuple(str(number) for number in range(9))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 @dataclass
 class TinyTask:
     """What of a task a checkpoint asks for."""
 
     network: nn.Module = field(default_factory=lambda: nn.Linear(3, 2))
-    train: range = range(9)
+    train: Samples = field(default_factory=Samples)
     class_names: tuple[str, ...] = ("a", "b")
     fingerprint: str = "f"
 

@@ -8,14 +8,14 @@ from PIL import Image
 
 from kubeseg_trainer.engine.task import SampleKey
 from kubeseg_trainer.errors import ConfigurationError, DatasetError
-from kubeseg_trainer.tasks.segmentation.augment import Augmentation, Preset, transforms_of
-from kubeseg_trainer.tasks.segmentation.dataset import Pair
-from kubeseg_trainer.tasks.segmentation.formats.folders import find_parts
-from kubeseg_trainer.tasks.segmentation.images import VOID, UnreadableError, read_image, resize
-from kubeseg_trainer.tasks.segmentation.masks import read_labels, read_mask
-from kubeseg_trainer.tasks.segmentation.reading import Decoding
-from kubeseg_trainer.tasks.segmentation.samples import ImageSamples
-from kubeseg_trainer.tasks.segmentation.split import split_stems
+from kubeseg_trainer.tasks.segmentation.data.augment import Augmentation, Preset, transforms_of
+from kubeseg_trainer.tasks.segmentation.data.dataset import Pair
+from kubeseg_trainer.tasks.segmentation.data.formats.folders import find_parts
+from kubeseg_trainer.tasks.segmentation.data.images import VOID, UnreadableError, read_image, resize
+from kubeseg_trainer.tasks.segmentation.data.masks import read_labels, read_mask
+from kubeseg_trainer.tasks.segmentation.data.reading import Decoding
+from kubeseg_trainer.tasks.segmentation.data.samples import ImageSamples
+from kubeseg_trainer.tasks.segmentation.data.split import split_stems
 from kubeseg_types.spec import Dataset
 from tests.support.datasets import make_dataset, make_pair
 

@@ -13,17 +13,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kubeseg_trainer.errors import ConfigurationError
-from kubeseg_trainer.tasks.segmentation.encoder_weights import (
+from kubeseg_trainer.tasks.segmentation.network.encoder_weights import (
     expected_names,
     find_weights,
     known_weights,
     load_encoder,
 )
-from kubeseg_trainer.tasks.segmentation.hub import convert
-from kubeseg_trainer.tasks.segmentation.init_from import adapt_channels
-from kubeseg_trainer.tasks.segmentation.network import build_network
-from kubeseg_trainer.tasks.segmentation.preprocessing import IMAGENET, preprocessing_of
-from kubeseg_trainer.tasks.segmentation.weights_files import read_tensors
+from kubeseg_trainer.tasks.segmentation.network.hub import convert
+from kubeseg_trainer.tasks.segmentation.network.init_from import adapt_channels
+from kubeseg_trainer.tasks.segmentation.network.network import build_network
+from kubeseg_trainer.tasks.segmentation.network.preprocessing import IMAGENET, preprocessing_of
+from kubeseg_trainer.tasks.segmentation.network.weights_files import read_tensors
 from kubeseg_types.spec import Architecture, Model
 
 

@@ -12,9 +12,9 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
 from kubeseg_trainer.errors import ConfigurationError
-from kubeseg_trainer.tasks.segmentation import fitting
-from kubeseg_trainer.tasks.segmentation.batches_of_one import make_batches_of_one_honest
-from kubeseg_trainer.tasks.segmentation.network import build_network, padded_side
+from kubeseg_trainer.tasks.segmentation.network import fitting
+from kubeseg_trainer.tasks.segmentation.network.batches_of_one import make_batches_of_one_honest
+from kubeseg_trainer.tasks.segmentation.network.network import build_network, padded_side
 from kubeseg_types.spec import Architecture, Model
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from kubeseg_trainer.errors import ConfigurationError, DatasetError
-from kubeseg_trainer.tasks.segmentation.formats.choice import choose_format
-from kubeseg_trainer.tasks.segmentation.images import VOID
-from kubeseg_trainer.tasks.segmentation.reading import read_pair
-from kubeseg_trainer.tasks.segmentation.report import Report
-from kubeseg_trainer.tasks.segmentation.scan import Checked, Purpose, examine
+from kubeseg_trainer.tasks.segmentation.check.report import Report
+from kubeseg_trainer.tasks.segmentation.check.scan import Checked, Purpose, examine
+from kubeseg_trainer.tasks.segmentation.data.formats.choice import choose_format
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
+from kubeseg_trainer.tasks.segmentation.data.reading import read_pair
 from kubeseg_types.spec import Dataset
 from tests.support import annotated
 from tests.support.datasets import make_dataset
@@ -231,7 +231,7 @@ def test_a_library_that_is_missing_is_named_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     annotated.write_cvat(_folder(tmp_path))
-    name = "kubeseg_trainer.tasks.segmentation.formats.cvat"
+    name = "kubeseg_trainer.tasks.segmentation.data.formats.cvat"
     monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "datumaro.components.annotation", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'kubeseg\[formats\]'"):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from kubeseg_trainer import cli
-from kubeseg_trainer.tasks.segmentation import hub
+from kubeseg_trainer.tasks.segmentation.network import hub
 from kubeseg_types.exit_codes import ExitCode
 
 

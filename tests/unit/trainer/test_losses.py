@@ -11,9 +11,9 @@ import torch.nn.functional as F  # noqa: N812 - everyone's name for it
 from torch import Tensor
 
 from kubeseg_trainer.errors import ConfigurationError
-from kubeseg_trainer.tasks.segmentation.class_weights import class_weights, weights_for
-from kubeseg_trainer.tasks.segmentation.images import VOID
-from kubeseg_trainer.tasks.segmentation.losses import TERMS, TVERSKY, SegmentationLoss
+from kubeseg_trainer.tasks.segmentation.data.class_weights import class_weights, weights_for
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
+from kubeseg_trainer.tasks.segmentation.network.losses import TERMS, TVERSKY, SegmentationLoss
 from kubeseg_types.training import Loss, LossTerm
 
 WEIGHTS = [0.5, 1.0, 4.0, 2.0]

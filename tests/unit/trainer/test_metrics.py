@@ -9,7 +9,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from kubeseg_trainer.tasks.segmentation.images import VOID
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
 from kubeseg_trainer.tasks.segmentation.metrics import confusion, part_of
 
 Row = tuple[float | None, float | None, float | None, float | None]

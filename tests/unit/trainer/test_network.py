@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from kubeseg_trainer.tasks.segmentation.images import VOID
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
+from kubeseg_trainer.tasks.segmentation.data.normalisation import MEAN, STD, Normalisation
 from kubeseg_trainer.tasks.segmentation.metrics import confusion, part_of
-from kubeseg_trainer.tasks.segmentation.network import Scaling, crop, prepare
-from kubeseg_trainer.tasks.segmentation.normalisation import MEAN, STD, Normalisation
+from kubeseg_trainer.tasks.segmentation.network.network import Scaling, crop, prepare
 
 
 def test_padding_and_cropping_fit() -> None:

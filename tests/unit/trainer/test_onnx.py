@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kubeseg_trainer.engine.hardware import free_memory
-from kubeseg_trainer.tasks.segmentation import deployed, onnx_process
-from kubeseg_trainer.tasks.segmentation.deployed import Deployed, Padding, pool_to
-from kubeseg_trainer.tasks.segmentation.model_info import ModelInfo, info_of, metadata_of
-from kubeseg_trainer.tasks.segmentation.network import Scaling, build_network, crop, prepare
-from kubeseg_trainer.tasks.segmentation.normalisation import Normalisation
-from kubeseg_trainer.tasks.segmentation.onnx_export import export, sizes_to_check
+from kubeseg_trainer.tasks.segmentation.data.normalisation import Normalisation
+from kubeseg_trainer.tasks.segmentation.network.network import Scaling, build_network, crop, prepare
+from kubeseg_trainer.tasks.segmentation.output import deployed, onnx_process
+from kubeseg_trainer.tasks.segmentation.output.deployed import Deployed, Padding, pool_to
+from kubeseg_trainer.tasks.segmentation.output.model_info import ModelInfo, info_of, metadata_of
+from kubeseg_trainer.tasks.segmentation.output.onnx_export import export, sizes_to_check
 from kubeseg_types.spec import Architecture, Model
 
 ENCODER = "tu-test_resnet"

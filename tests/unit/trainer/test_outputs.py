@@ -15,11 +15,11 @@ from kubeseg_trainer.errors import ConfigurationError
 from kubeseg_trainer.milestones import Milestones, process_age
 from kubeseg_trainer.predict_command import PredictOptions, find_images, plan, predict_images
 from kubeseg_trainer.run_directory import model_file
-from kubeseg_trainer.tasks.segmentation.colours import class_colors
-from kubeseg_trainer.tasks.segmentation.curves import curves_svg, loss_top, nice_top
-from kubeseg_trainer.tasks.segmentation.model_card import escape
-from kubeseg_trainer.tasks.segmentation.model_info import ModelInfo
-from kubeseg_trainer.tasks.segmentation.predict import Array, predict
+from kubeseg_trainer.tasks.segmentation.data.colours import class_colors
+from kubeseg_trainer.tasks.segmentation.output.curves import curves_svg, loss_top, nice_top
+from kubeseg_trainer.tasks.segmentation.output.model_card import escape
+from kubeseg_trainer.tasks.segmentation.output.model_info import ModelInfo
+from kubeseg_trainer.tasks.segmentation.output.predict import Array, predict
 from kubeseg_types.exit_codes import ExitCode
 from kubeseg_types.names import MAX_TERMINATION_BYTES
 from kubeseg_types.spec import ClassName
@@ -119,7 +119,8 @@ def test_a_bad_image_is_named_and_the_others_are_done(
     _images(tmp_path / "a", "1.jpg", "2.jpg", "3.jpg")
     (tmp_path / "a/2.jpg").write_bytes(b"broken")
     monkeypatch.setattr(
-        "kubeseg_trainer.tasks.segmentation.predict.open_model", lambda *_: Bright("Resize", 32)
+        "kubeseg_trainer.tasks.segmentation.output.predict.open_model",
+        lambda *_: Bright("Resize", 32),
     )
     options = _options(tmp_path, overlay=True, probabilities=True, batch=2)
     assert predict_images(options) == ExitCode.DATASET

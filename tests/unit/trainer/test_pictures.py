@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from kubeseg_trainer.engine.pictures import EVENLY, kept_pictures
-from kubeseg_trainer.tasks.segmentation.colours import NEUTRAL, WRONG, colour_table, distinct
-from kubeseg_trainer.tasks.segmentation.images import VOID
-from kubeseg_trainer.tasks.segmentation.pictures import (
+from kubeseg_trainer.tasks.segmentation.data.colours import NEUTRAL, WRONG, colour_table, distinct
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
+from kubeseg_trainer.tasks.segmentation.output.pictures import (
     PANEL,
     choose,
     compose,

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from kubeseg_trainer.errors import ConfigurationError
-from kubeseg_trainer.tasks.segmentation.augment import Augmentation, transforms_for, transforms_of
-from kubeseg_trainer.tasks.segmentation.images import VOID
-from kubeseg_trainer.tasks.segmentation.serialized import (
+from kubeseg_trainer.tasks.segmentation.data.augment import (
+    Augmentation,
+    transforms_for,
+    transforms_of,
+)
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
+from kubeseg_trainer.tasks.segmentation.data.serialized import (
     CONTAINERS,
     FIELD,
     PIXEL,

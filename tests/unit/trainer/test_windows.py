@@ -8,10 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kubeseg_trainer.tasks.segmentation import windows
-from kubeseg_trainer.tasks.segmentation.crops import random_crop
-from kubeseg_trainer.tasks.segmentation.images import VOID
-from kubeseg_trainer.tasks.segmentation.windows import SlidingWindow, gaussian, window_starts
+from kubeseg_trainer.tasks.segmentation.data.crops import random_crop
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
+from kubeseg_trainer.tasks.segmentation.network import windows
+from kubeseg_trainer.tasks.segmentation.network.windows import (
+    SlidingWindow,
+    gaussian,
+    window_starts,
+)
 from tests.support.datasets import make_pair
 
 

@@ -11,15 +11,15 @@ from kubeseg_types.trainer import TrainerConfig
 if TYPE_CHECKING:
     import torch
 
-    from kubeseg_trainer.tasks.segmentation.beginning import Beginning
-    from kubeseg_trainer.tasks.segmentation.scan import Checked
+    from kubeseg_trainer.tasks.segmentation.check.scan import Checked
+    from kubeseg_trainer.tasks.segmentation.network.beginning import Beginning
     from kubeseg_trainer.tasks.segmentation.task import SegmentationTask
 
 
 class Segmentation:
     """Images and masks from the workspace."""
 
-    loader_modules = ("kubeseg_trainer.tasks.segmentation.samples",)
+    loader_modules = ("kubeseg_trainer.tasks.segmentation.data.samples",)
     packages = ("segmentation-models-pytorch", "timm", "albumentations", "onnxruntime")
 
     def examine(
@@ -31,7 +31,7 @@ class Segmentation:
         report_folder: Path | None,
     ) -> Checked:
         """Look at every file of the data set."""
-        from kubeseg_trainer.tasks.segmentation.scan import Purpose, check_data_set
+        from kubeseg_trainer.tasks.segmentation.check.scan import Purpose, check_data_set
 
         return check_data_set(
             workspace,
@@ -43,7 +43,7 @@ class Segmentation:
 
     def warnings(self, examined: Checked) -> Sequence[str]:
         """Some of each kind."""
-        from kubeseg_trainer.tasks.segmentation.report import some_of_each_kind
+        from kubeseg_trainer.tasks.segmentation.check.report import some_of_each_kind
 
         return some_of_each_kind(examined.warnings)
 
@@ -51,8 +51,8 @@ class Segmentation:
         """ConfigurationError where the network can't be built or can't take the image size, or the
         augmentation is none.
         """
-        from kubeseg_trainer.tasks.segmentation.augment import transforms_for
-        from kubeseg_trainer.tasks.segmentation.network import padded_side
+        from kubeseg_trainer.tasks.segmentation.data.augment import transforms_for
+        from kubeseg_trainer.tasks.segmentation.network.network import padded_side
 
         padded_side(config.model, config.training.image_size)
         transforms_for(config.training.augmentation, config.training.image_size)
@@ -69,13 +69,13 @@ class Segmentation:
         self, workspace: Path, config: TrainerConfig, beat: Callable[[], None]
     ) -> Beginning:
         """The encoder's pretrained weights, or another run's."""
-        from kubeseg_trainer.tasks.segmentation.beginning import find_beginning
+        from kubeseg_trainer.tasks.segmentation.network.beginning import find_beginning
 
         return find_beginning(workspace, config, beat)
 
     def begin(self, task: SegmentationTask, beginning: Beginning, config: TrainerConfig) -> None:
         """Put them into the network."""
-        from kubeseg_trainer.tasks.segmentation.beginning import begin
+        from kubeseg_trainer.tasks.segmentation.network.beginning import begin
 
         begin(task.network, beginning, config)
 

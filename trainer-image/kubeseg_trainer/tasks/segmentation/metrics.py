@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kubeseg_trainer.tasks.segmentation.images import VOID
+from kubeseg_trainer.tasks.segmentation.data.images import VOID
 from kubeseg_types.trainer import Part
 
 Scores = list[float | None]

@@ -14,35 +14,35 @@ from torch import Tensor
 
 from kubeseg_trainer.engine.exporting import ExportRequest
 from kubeseg_trainer.engine.task import Batch
-from kubeseg_trainer.tasks.segmentation.augment import Augmentation, transforms_for
-from kubeseg_trainer.tasks.segmentation.batches_of_one import make_batches_of_one_honest
-from kubeseg_trainer.tasks.segmentation.cache import Progress, cache_folder, open_cache
-from kubeseg_trainer.tasks.segmentation.class_weights import weights_for
-from kubeseg_trainer.tasks.segmentation.colours import colour_table
-from kubeseg_trainer.tasks.segmentation.export import (
-    CHECKED_IMAGES,
-    DataFacts,
-    export_model,
-    weights_metadata,
-)
-from kubeseg_trainer.tasks.segmentation.images import VOID, Pixels
-from kubeseg_trainer.tasks.segmentation.losses import SegmentationLoss
+from kubeseg_trainer.tasks.segmentation.check.scan import Checked
+from kubeseg_trainer.tasks.segmentation.data.augment import Augmentation, transforms_for
+from kubeseg_trainer.tasks.segmentation.data.cache import Progress, cache_folder, open_cache
+from kubeseg_trainer.tasks.segmentation.data.class_weights import weights_for
+from kubeseg_trainer.tasks.segmentation.data.colours import colour_table
+from kubeseg_trainer.tasks.segmentation.data.images import VOID, Pixels
+from kubeseg_trainer.tasks.segmentation.data.normalisation import choose_normalisation
+from kubeseg_trainer.tasks.segmentation.data.samples import ImageSamples
+from kubeseg_trainer.tasks.segmentation.data.serialized import try_out
 from kubeseg_trainer.tasks.segmentation.metrics import confusion, part_of
-from kubeseg_trainer.tasks.segmentation.model_info import info_of
-from kubeseg_trainer.tasks.segmentation.network import (
+from kubeseg_trainer.tasks.segmentation.network.batches_of_one import make_batches_of_one_honest
+from kubeseg_trainer.tasks.segmentation.network.losses import SegmentationLoss
+from kubeseg_trainer.tasks.segmentation.network.network import (
     Scaling,
     build_network,
     crop,
     padded_side,
     prepare,
 )
-from kubeseg_trainer.tasks.segmentation.normalisation import choose_normalisation
-from kubeseg_trainer.tasks.segmentation.pictures import Gallery
-from kubeseg_trainer.tasks.segmentation.preprocessing import preprocessing_of
-from kubeseg_trainer.tasks.segmentation.samples import ImageSamples
-from kubeseg_trainer.tasks.segmentation.scan import Checked
-from kubeseg_trainer.tasks.segmentation.serialized import try_out
-from kubeseg_trainer.tasks.segmentation.windows import SlidingWindow
+from kubeseg_trainer.tasks.segmentation.network.preprocessing import preprocessing_of
+from kubeseg_trainer.tasks.segmentation.network.windows import SlidingWindow
+from kubeseg_trainer.tasks.segmentation.output.export import (
+    CHECKED_IMAGES,
+    DataFacts,
+    export_model,
+    weights_metadata,
+)
+from kubeseg_trainer.tasks.segmentation.output.model_info import info_of
+from kubeseg_trainer.tasks.segmentation.output.pictures import Gallery
 from kubeseg_types.trainer import Part, TrainerConfig
 
 

@@ -1,0 +1,1 @@
+"""The network, what it begins with, and its loss."""
