@@ -58,7 +58,7 @@ def worth_a_trial(device: torch.device) -> Precision | None:
     """The half precision that may pay on `device`.
 
     On a CPU only where it has instructions for it: matrix units (AMX), or dot products of vectors
-    (AVX512_BF16: Unet-resnet18 at 192 pixels took 0.55 of the time). Without, it took twice the time.
+    (AVX512_BF16: Unet-resnet18 at 192 pixels took 0.55 of the time). Others took twice as long.
     """
     if device.type == "cuda":
         # Bfloat16 has float32's range: nothing to scale, nothing to overflow.
