@@ -11,6 +11,11 @@ from kubeseg_local.cluster import Cluster
 from tests.support.cluster import GPUS, Namespace, TestCluster, free_slot
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with the marker `last` come after all others."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[TestCluster]:
     """A running cluster, in a folder and on ports of its own; removed when the session ends."""

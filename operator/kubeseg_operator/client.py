@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+from aiohttp.connector import Connection
 
 from kubeseg_operator.views import Raw
 from kubeseg_types.names import MANAGED_BY
@@ -35,8 +36,35 @@ class ApiUnreachableError(Exception):
     """No answer came: whether a write was carried out is not known."""
 
 
+class FencedError(ApiUnreachableError):
+    """A write was not sent, since this process may not write (any more)."""
+
+
+class _FencedConnector(aiohttp.TCPConnector):
+    """Asks the fence once a connection is there, so right before the bytes go."""
+
+    def __init__(
+        self, fence: Callable[[], str | None], limit: int, tls: ssl.SSLContext | bool
+    ) -> None:
+        super().__init__(limit=limit, ssl=tls)
+        self._fence = fence
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        why = None if req.method == "GET" else self._fence()
+        if why is not None:
+            connection.release()
+            raise FencedError(f"{req.method} {req.url.path}: not sent: {why}")
+        return connection
+
+
 class Client:
-    """One connection pool. `headers` is asked at every call, since tokens are renewed."""
+    """One connection pool. `headers` is asked at every call, since tokens are renewed.
+
+    `fence` is asked before each write; where it gives a sentence, nothing is sent.
+    """
 
     def __init__(
         self,
@@ -46,14 +74,15 @@ class Client:
         tls: ssl.SSLContext | None,
         connections: int = 64,
         observe: Callable[[str, int], None] = lambda _verb, _code: None,
+        fence: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._server, self._headers, self._observe = server.rstrip("/"), headers, observe
         self._tls: ssl.SSLContext | bool = tls if tls is not None else True
-        self._connections = connections
+        self._connections, self._fence = connections, fence
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._tls)
+        connector = _FencedConnector(self._fence, self._connections, self._tls)
         self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
         return self
 

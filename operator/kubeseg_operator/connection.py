@@ -6,7 +6,6 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import kopf
@@ -14,8 +13,6 @@ import kopf
 from kubeseg_operator.client import TokenFile
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-#: kopf asks for the token again after this; the kubelet renews it long before it ends.
-_KOPF_LIFETIME = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +22,8 @@ class Connection:
     server: str
     tls: ssl.SSLContext
     headers: Callable[[], Mapping[str, str]]
-    for_kopf: Callable[[], kopf.ConnectionInfo]
+    #: The namespace that we run in; empty outside of a cluster.
+    namespace: str = ""
 
 
 def connect() -> Connection:
@@ -41,7 +39,7 @@ def connect() -> Connection:
             f"no API server to talk to: there is no service account in {ACCOUNT}, and KUBECONFIG "
             "names no file"
         )
-    return Connection(info.server, info.as_ssl_context(), info.as_http_headers, lambda: info)
+    return Connection(info.server, info.as_ssl_context(), info.as_http_headers)
 
 
 def _in_cluster() -> Connection:
@@ -50,12 +48,6 @@ def _in_cluster() -> Connection:
     authority = str(ACCOUNT / "ca.crt")
     token = TokenFile(ACCOUNT / "token")
 
-    def for_kopf() -> kopf.ConnectionInfo:
-        return kopf.ConnectionInfo(
-            server=server,
-            ca_path=authority,
-            token=token.headers()["Authorization"].removeprefix("Bearer "),
-            expiration=datetime.now(UTC) + _KOPF_LIFETIME,
-        )
-
-    return Connection(server, ssl.create_default_context(cafile=authority), token.headers, for_kopf)
+    namespace = (ACCOUNT / "namespace").read_text().strip()
+    tls = ssl.create_default_context(cafile=authority)
+    return Connection(server, tls, token.headers, namespace)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import kopf
 
-from kubeseg_operator.connection import Connection
 from kubeseg_operator.watched import KINDS, Intake, Kind
+from kubeseg_operator.watching import INACTIVITY
 
 
-def registry(intake: Intake, connection: Connection) -> kopf.OperatorRegistry:
-    """Handlers for everything that is watched; the log-in is the client's own."""
+def registry(intake: Intake, session: Callable[[], kopf.AiohttpSession]) -> kopf.OperatorRegistry:
+    """Handlers for everything that is watched; kopf gets a new `session` at each log-in."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
-    def login(**_: Any) -> kopf.ConnectionInfo:
-        return connection.for_kopf()
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return session()
 
     for kind in KINDS:
         _watch(handlers, intake, kind)
@@ -29,15 +30,14 @@ def _watch(handlers: kopf.OperatorRegistry, intake: Intake, kind: Kind) -> None:
         intake.take(kind, event["object"], deleted=event["type"] == "DELETED")
 
 
-def settings() -> kopf.OperatorSettings:
+def settings(inactivity: float = INACTIVITY) -> kopf.OperatorSettings:
     """Kopf watches, and leaves no trace: no events, no annotations, no finalizers, no peering."""
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.peering.standalone = True
     # No CRDs or namespaces are listed or watched: what is needed is there before kopf starts.
     chosen.scanning.disabled = True
-    # Bookmarks come every minute; a stream that brings neither them nor events is dead.
-    chosen.watching.inactivity_timeout = 90
+    chosen.watching.inactivity_timeout = inactivity
     chosen.watching.connect_timeout = 10
     chosen.queueing.idle_timeout = 1
     chosen.queueing.exit_timeout = 1

@@ -1,4 +1,4 @@
-"""`kubeseg-operator`: probes first, then the watches, then the work."""
+"""`kubeseg-operator`: probes first, then the Lease, then the watches, then the work."""
 
 from __future__ import annotations
 
@@ -7,49 +7,30 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 
 import kopf
 
+from kubeseg_operator import environment
 from kubeseg_operator.audit import Auditor
 from kubeseg_operator.client import ApiError, ApiUnreachableError, Client
 from kubeseg_operator.connection import Connection, connect
-from kubeseg_operator.decide import Settings
+from kubeseg_operator.environment import Environment
 from kubeseg_operator.handlers import registry, settings
-from kubeseg_operator.metrics import JobCollector, OperatorMetrics
+from kubeseg_operator.leader import Leadership, LeadershipLostError
+from kubeseg_operator.metrics import JobCollector, OperatorCollector, OperatorMetrics
 from kubeseg_operator.poller import Poller
-from kubeseg_operator.probes import METRICS_PORT, PROBES_PORT, Servers
+from kubeseg_operator.probes import Servers
 from kubeseg_operator.reconcile import Reconciler
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key
 from kubeseg_operator.watched import JOBS, Intake
+from kubeseg_operator.watching import Watches, for_kopf
 from kubeseg_operator.work_queue import WorkQueue
 from kubeseg_operator.workers import Workers
-from kubeseg_types.names import ENV_POD_IP, ENV_TRAINER_IMAGE
 
 log = logging.getLogger("kubeseg_operator")
-
-ENV_NAMESPACES = "KUBESEG_NAMESPACES"
-ENV_BACKOFF = "KUBESEG_BACKOFF_SECONDS"
-ENV_PROBES_PORT = "KUBESEG_PROBES_PORT"
-ENV_METRICS_PORT = "KUBESEG_METRICS_PORT"
-DEFAULT_IMAGE = "kubeseg-trainer:latest"
-
-
-def _namespaces() -> list[str]:
-    return [name.strip() for name in os.environ.get(ENV_NAMESPACES, "").split(",") if name.strip()]
-
-
-def _settings() -> Settings:
-    image = os.environ.get(ENV_TRAINER_IMAGE) or DEFAULT_IMAGE
-    text = os.environ.get(ENV_BACKOFF) or "10"
-    try:
-        backoff = float(text)
-    except ValueError:
-        backoff = -1.0
-    if not 0 < backoff <= 300:
-        raise SystemExit(f"{ENV_BACKOFF} must be a number above 0 and at most 300, not {text!r}")
-    return Settings(image=image, backoff_seconds=backoff)
 
 
 async def _until_served(client: Client, namespaces: list[str | None]) -> None:
@@ -67,87 +48,135 @@ async def _until_served(client: Client, namespaces: list[str | None]) -> None:
             await asyncio.sleep(1)
 
 
-async def serve(connection: Connection) -> None:
-    """Run until SIGTERM or SIGINT."""
-    names = _namespaces()
-    scope: list[str | None] = [*names] or [None]
+async def serve(connection: Connection, chosen: Environment) -> None:
+    """Run until SIGTERM or SIGINT. Raises LeadershipLostError."""
+    signalled = asyncio.Event()
+    _heed_signals(signalled)
+    working = asyncio.create_task(_serve(connection, chosen, signalled))
+    stop = asyncio.create_task(signalled.wait())
+    await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, stop):
+        task.cancel()
+    result, _ = await asyncio.gather(working, stop, return_exceptions=True)
+    if isinstance(result, Exception):
+        raise result
+
+
+def _heed_signals(signalled: asyncio.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+
+
+async def _serve(connection: Connection, chosen: Environment, signalled: asyncio.Event) -> None:
+    """Probes, then the Lease, then watches and work; the Lease is given back at the end."""
+    scope: list[str | None] = [*chosen.namespaces] or [None]
     queue: WorkQueue[Key] = WorkQueue()
-    store, metrics, ready = Store(), OperatorMetrics(), asyncio.Event()
-    metrics.registry.register(JobCollector(store, lambda: len(queue)))
-    intake = Intake(store, queue.add)
-    client = Client(
-        connection.server,
-        headers=connection.headers,
-        tls=connection.tls,
-        observe=metrics.count_request,
-    )
-    async with client, Poller(queue.add) as poller:
-        workers = Workers(queue, Reconciler(client, store, poller, _settings()), metrics)
-        auditor = Auditor(client, intake, scope)
+    store, metrics, loaded = Store(), OperatorMetrics(), asyncio.Event()
+    watches = Watches(scope)
+
+    def client(fence: Callable[[], str | None] = lambda: None) -> Client:
+        return Client(
+            connection.server,
+            headers=connection.headers,
+            tls=connection.tls,
+            observe=metrics.count_request,
+            fence=fence,
+        )
+
+    async with AsyncExitStack() as stack:
+        leader = None
+        if chosen.lease:
+            lease_client = await stack.enter_async_context(client())
+            leader = Leadership(lease_client, chosen.lease, chosen.identity)
+        api = await stack.enter_async_context(client(leader.fence if leader else lambda: None))
+        poller = await stack.enter_async_context(Poller(queue.add))
+        reconciler = Reconciler(api, store, poller, chosen.settings, written=metrics.count_start)
+        workers = Workers(queue, reconciler, metrics)
+        auditor = Auditor(api, Intake(store, queue.add), scope)
+        leads = asyncio.Event()
+        metrics.registry.register(OperatorCollector(queue, watches.ages, leads.is_set))
+        metrics.registry.register(JobCollector(store))
 
         def ill() -> str | None:
             if auditor.missed >= 2:
                 return f"watches have stood still: {auditor.missed} audits in a row found news"
-            return workers.ill()
+            return watches.ill() or workers.ill() or (leader.ill() if leader else None)
+
+        def ready() -> tuple[bool, str]:
+            if leader and not leads.is_set():
+                return leader.standing()
+            return (True, "ok") if loaded.is_set() else (False, "starting")
 
         servers = Servers(
-            os.environ.get(ENV_POD_IP) or "127.0.0.1",
+            chosen.host,
             ill=ill,
-            ready=ready.is_set,
+            ready=ready,
             registry=metrics.registry,
-            probes_port=int(os.environ.get(ENV_PROBES_PORT) or PROBES_PORT),
-            metrics_port=int(os.environ.get(ENV_METRICS_PORT) or METRICS_PORT),
+            probes_port=chosen.probes_port,
+            metrics_port=chosen.metrics_port,
         )
-        async with servers:
-            await _until_served(client, scope)
-            watches_begin = asyncio.Event()
+        await stack.enter_async_context(servers)
+        await _until_served(api, scope)
+        if leader:
+            await leader.acquire()
+        leads.set()
+        try:
+            watches.begin()
+            begun = asyncio.Event()
             watch = kopf.operator(
-                registry=registry(intake, connection),
+                registry=registry(
+                    auditor.intake, lambda: for_kopf(connection, watches, metrics.count_request)
+                ),
                 settings=settings(),
-                clusterwide=not names,
-                namespaces=names,
-                ready_flag=watches_begin,
+                clusterwide=not chosen.namespaces,
+                namespaces=chosen.namespaces,
+                ready_flag=begun,
             )
-            await _run(watch, watches_begin, auditor, workers, ready)
+            work = _work(begun, signalled, auditor, workers, loaded)
+            await _together(watch, work, *([leader.keep()] if leader else []))
+        finally:
+            # Nothing works any more: who takes over need not wait.
+            leads.clear()
+            if leader:
+                await leader.release()
 
 
-async def _run(
-    watch: Coroutine[None, None, None],
+async def _work(
     watches_begin: asyncio.Event,
+    signalled: asyncio.Event,
     auditor: Auditor,
     workers: Workers,
-    ready: asyncio.Event,
+    loaded: asyncio.Event,
 ) -> None:
-    """Watch and work, until a signal comes or one of the two fails."""
-    signalled = asyncio.Event()
+    await watches_begin.wait()
+    # kopf has set handlers of its own, which wait five seconds for tasks that aren't its own.
+    _heed_signals(signalled)
+    # Visits begin with a full picture: half of one looks like children that are gone.
+    await auditor.load()
+    log.info("%d TrainingJobs found", len(auditor.store))
+    loaded.set()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(workers.run())
+        group.create_task(auditor.run())
 
-    async def work() -> None:
-        await watches_begin.wait()
-        # kopf has set handlers of its own, which wait five seconds for tasks that aren't its own.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, signalled.set)
-        # Visits begin with a full picture: half of one looks like children that are gone.
-        await auditor.load()
-        log.info("%d TrainingJobs found", len(auditor.store))
-        ready.set()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(workers.run())
-            group.create_task(auditor.run())
 
-    tasks = [asyncio.create_task(part) for part in (watch, work(), signalled.wait())]
+async def _together(*parts: Coroutine[None, None, None]) -> None:
+    """Run all until one ends, then end the others; raises what one of them raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
+    # The last first: where the Lease is lost, that says why.
+    for result in reversed(results):
         if isinstance(result, Exception):
             raise result
 
 
 def main() -> None:
-    """Entry point; exit code 0 after SIGTERM or SIGINT."""
+    """Entry point; exit code 0 after SIGTERM or SIGINT, 1 where the Lease was lost."""
     logging.basicConfig(
         level=os.environ.get("KUBESEG_LOG_LEVEL", "INFO").upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -156,9 +185,9 @@ def main() -> None:
     logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         connection = connect()
-    except kopf.LoginError as error:
+        asyncio.run(serve(connection, environment.read(connection.namespace)))
+    except (kopf.LoginError, LeadershipLostError) as error:
         raise SystemExit(f"kubeseg-operator: {error}") from error
-    asyncio.run(serve(connection))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Self
 
@@ -16,7 +17,8 @@ METRICS_PORT = 9090
 class Servers:
     """`/healthz` and `/readyz` on one port, `/metrics` on another.
 
-    `ill` gives a sentence where the operator has stood still; `ready` tells whether it works.
+    `ill` gives a sentence where the operator has stood still; `ready` tells whether it works or
+    stands by, and says which.
     """
 
     def __init__(
@@ -24,7 +26,7 @@ class Servers:
         host: str,
         *,
         ill: Callable[[], str | None],
-        ready: Callable[[], bool],
+        ready: Callable[[], tuple[bool, str]],
         registry: CollectorRegistry,
         probes_port: int = PROBES_PORT,
         metrics_port: int = METRICS_PORT,
@@ -54,10 +56,11 @@ class Servers:
         return web.Response(text=sentence or "ok", status=500 if sentence else 200)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        return (
-            web.Response(text="ok") if self._ready() else web.Response(text="starting", status=503)
-        )
+        ready, text = self._ready()
+        return web.Response(text=text, status=200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": kind})
+        # In a thread: the series of thousands of jobs must not hold up the Lease's renewal.
+        text = await asyncio.to_thread(encode, self._registry)
+        return web.Response(body=text, headers={"Content-Type": kind})

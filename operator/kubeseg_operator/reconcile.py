@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 _ROUNDS = 6
 
 
+#: Told of each status that was written: the job, its status before, and after.
+Written = Callable[[JobView, TrainingJobStatus, TrainingJobStatus], None]
+
+
 class Reconciler:
     """Brings one TrainingJob after another to where it should be."""
 
@@ -35,8 +39,11 @@ class Reconciler:
         store: Store,
         poller: Poller,
         settings: Settings,
+        *,
         clock: Callable[[], datetime] = utc_now,
+        written: Written = lambda _job, _before, _after: None,
     ) -> None:
+        self._written = written
         self._client, self._store, self._poller = client, store, poller
         self._settings, self._clock = settings, clock
         self._applier = Applier(client, store)
@@ -98,6 +105,7 @@ class Reconciler:
                 await self._refresh(job)
                 return True
             raise
+        self._written(written, before, status)
         await self._tell(written, before, status)
         return True
 

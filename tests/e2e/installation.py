@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import yaml
 from PIL import Image
 
-from tests.support.cluster import KubectlError, Namespace, NotReachedError, TestCluster, wait_for
+from tests.support.cluster import (
+    ROOT,
+    KubectlError,
+    Namespace,
+    NotReachedError,
+    TestCluster,
+    wait_for,
+)
+
+RELEASE = "kubeseg"
 
 
 class Installation(Namespace):
@@ -109,6 +120,54 @@ class Installation(Namespace):
         uid = uid or self.get("tj", job)["metadata"]["uid"]
         files = sorted(self.workspace().glob(f"runs/{job}/{uid}/attempts/*/metrics.jsonl"))
         return [json.loads(line) for line in files[-1].read_text().splitlines()] if files else []
+
+
+def values(namespace: str, node_port: int) -> dict[str, Any]:
+    """The demo's values; what differs lets this release live beside others, and train fast."""
+    chosen: dict[str, Any] = yaml.safe_load((ROOT / "deploy/samples/demo-values.yaml").read_text())
+    chosen["operator"]["namespaces"] = [namespace]
+    chosen["operator"]["extraEnv"] = [{"name": "KUBESEG_BACKOFF_SECONDS", "value": "1"}]
+    chosen["api"]["service"]["nodePort"] = node_port
+    chosen["api"]["studyTemplate"] = {
+        "model": {"encoder": "tu-lcnet_050"},
+        "resources": {"cpu": "500m", "memory": "2Gi", "sharedMemory": "64Mi"},
+    }
+    return chosen
+
+
+@contextlib.contextmanager
+def installed(
+    cluster: TestCluster, namespace: str, chosen: dict[str, Any], folder: Path
+) -> Iterator[Installation]:
+    """The chart installed with these values, with a user's token and a facade that answers."""
+    url = f"http://127.0.0.1:{chosen['api']['service']['nodePort']}"
+    installation = Installation(cluster, namespace, url)
+    cluster.kubectl("create", "namespace", namespace)
+    labels = "pod-security.kubernetes.io/enforce=restricted"
+    cluster.kubectl("label", "namespace", namespace, labels)
+    file = folder / "values.yaml"
+    file.write_text(yaml.safe_dump(chosen))
+    # Other tests may have applied the CRD by hand.
+    cluster.helm(
+        "upgrade", "--install", RELEASE, str(ROOT / "charts/kubeseg"), "--take-ownership",
+        "--namespace", namespace, "--values", str(file), "--wait", "--timeout", "120s",
+    )  # fmt: skip
+    installation.kubectl("create", "serviceaccount", "engineer")
+    installation.kubectl(
+        "create", "rolebinding", "engineer", f"--clusterrole={RELEASE}-user",
+        f"--serviceaccount={namespace}:engineer",
+    )  # fmt: skip
+    installation.token = installation.kubectl("create", "token", "engineer").strip()
+    wait_for("the facade is ready", lambda: _ready(installation.url))
+    yield installation
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def small_picture(generator: np.random.Generator, side: int = 48) -> tuple[np.ndarray, np.ndarray]:

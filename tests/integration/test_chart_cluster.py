@@ -120,9 +120,9 @@ def test_trainings_and_data_outlive_upgrade_and_uninstall(
     installation.wait_epoch("endless", 1)
     pod = installation.items("pod", "kubeseg.dev/job=endless")[0]
 
-    # Every metric of the dashboard is served by somebody.
-    dashboard = (CHART / "dashboards" / "training.json").read_text()
-    asked = set(re.findall(r"\bkubeseg_[a-z_]+", dashboard))
+    # Every metric of the dashboards is served by somebody.
+    dashboards = "".join(path.read_text() for path in (CHART / "dashboards").glob("*.json"))
+    asked = set(re.findall(r"\bkubeseg_[a-z_]+", dashboards))
     operator = installation.items("pod", "app.kubernetes.io/component=operator")[0]
     served = metric_names(pod["status"]["podIP"], 9100)
     served |= metric_names(operator["status"]["podIP"], 9090)

@@ -6,6 +6,7 @@ trainer makes of it is tested in tests/e2e.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import signal
 import time
@@ -15,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from kubeseg_local.kube import Kube
+from tests.support.audit_log import by_account
 from tests.support.cluster import ROOT, TestCluster, wait_for
 from tests.support.operator_process import CLAIM, OperatorProcess, Place, add_scripted_trainer
+from tests.support.operator_rights import ACCOUNT, LEASE, operators_kubeconfig
 
 pytestmark = pytest.mark.cluster
 
@@ -33,8 +37,16 @@ def place(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     enforce = "pod-security.kubernetes.io/enforce=restricted"
     cluster.kubectl("label", "namespace", place.name, enforce)
     place.apply(CLAIM)
-    log = tmp_path_factory.mktemp("operator") / "operator.log"
-    place.operator = OperatorProcess(cluster, place.name, log)
+    folder = tmp_path_factory.mktemp("operator")
+    log = folder / "operator.log"
+    # As in a pod: with the chart's roles, a Lease, and a name that outlives a restart.
+    place.operator = OperatorProcess(
+        place.name,
+        log,
+        operators_kubeconfig(place, folder),
+        KUBESEG_LEASE=f"{place.name}/{LEASE}",
+        POD_NAME="operator-pod",
+    )
     place.operator.start()
     yield place
     place.operator.stop()
@@ -226,6 +238,33 @@ def test_a_finished_job_makes_nothing_when_its_children_are_cleaned_up(place: Pl
     # The log tells names by how they begin: what was written since is the proof's.
     assert len(place.written("clean")) - before == len(place.written("clean-proof"))
     assert place.get("job", "clean-1") == {}
+
+
+async def test_what_others_change_meanwhile_is_kept(place: Place) -> None:
+    """Writes of status meet a newer version all the time: it is read, and decided upon anew."""
+    place.job("busy", {"epochs": 8, "seconds": 0.5})
+    status = place.cluster.cluster.status()
+    assert status.settings
+    kube = Kube(place.cluster.cluster.layout, status.settings)
+    path = f"/apis/kubeseg.dev/v1alpha1/namespaces/{place.name}/trainingjobs/busy"
+    count = 0
+
+    def read_again() -> bool:
+        return any(
+            entry["verb"] == "get" and entry["objectRef"].get("name") == "busy"
+            for entry in by_account(place.cluster, ACCOUNT)
+            if entry.get("objectRef", {}).get("namespace") == place.name
+        )
+
+    async with asyncio.timeout(30), kube.http:
+        while not read_again():
+            for _ in range(100):
+                count += 1
+                await kube.patch(path, {"metadata": {"annotations": {"count": str(count)}}})
+    done = place.phase("busy", "Succeeded")
+    assert done["progress"]["epoch"] == 8
+    assert len(done["attempts"]) == 1
+    assert place.get("tj", "busy")["metadata"]["annotations"]["count"] == str(count)
 
 
 BLOCKED: list[tuple[str, dict[str, Any], str, str]] = [

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from tests.support.audit_log import audit_log
 from tests.support.cluster import ROOT, Namespace, TestCluster, wait_for
 
 IMAGE = "scripted-trainer"
@@ -47,23 +48,32 @@ def free_port() -> int:
 
 
 class OperatorProcess:
-    """`kubeseg-operator` with the administrator's kubeconfig, for one namespace."""
+    """`kubeseg-operator` for one namespace, with the rights of `kubeconfig`.
 
-    def __init__(self, cluster: TestCluster, namespace: str, log: Path) -> None:
+    More environment may be given.
+    """
+
+    def __init__(self, namespace: str, log: Path, kubeconfig: Path, **environment: str) -> None:
         self.log = log
         self.probes, self.metrics = free_port(), free_port()
         self._environment = os.environ | {
-            "KUBECONFIG": str(cluster.kubeconfig),
+            "KUBECONFIG": str(kubeconfig),
             "KUBESEG_NAMESPACES": namespace,
             "KUBESEG_TRAINER_IMAGE": f"{IMAGE}:1",
             "KUBESEG_BACKOFF_SECONDS": "1",
             "KUBESEG_PROBES_PORT": str(self.probes),
             "KUBESEG_METRICS_PORT": str(self.metrics),
+            **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""
+        self.launch()
+        self.until_ready()
+
+    def launch(self) -> None:
+        """Start it."""
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "kubeseg_operator.main"],
@@ -71,14 +81,22 @@ class OperatorProcess:
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
+
+    def until_ready(self) -> None:
+        """Wait until it works, or stands by."""
         wait_for("the operator is ready", lambda: self.probe("readyz") == 200, 60)
 
     def probe(self, name: str) -> int:
         """HTTP status of a probe; 0 where nobody listens."""
+        return self.says(name)[0]
+
+    def says(self, name: str) -> tuple[int, str]:
+        """HTTP status and text of a probe; 0 where nobody listens."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.probes}/{name}", timeout=5).status_code
+            answer = httpx.get(f"http://127.0.0.1:{self.probes}/{name}", timeout=5)
         except httpx.TransportError:
-            return 0
+            return 0, ""
+        return answer.status_code, answer.text
 
     def series(self, name: str) -> dict[str, float]:
         """All series of a metric: labels → value."""
@@ -86,11 +104,26 @@ class OperatorProcess:
         found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE)
         return {labels: float(value) for labels, value in found}
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal; returns the exit code."""
+    def send(self, number: int) -> None:
+        """Send a signal."""
         assert self._process
         self._process.send_signal(number)
-        return self._process.wait(30)
+
+    def ended(self, deadline: float = 30) -> int:
+        """The exit code, once it has ended."""
+        assert self._process
+        return self._process.wait(deadline)
+
+    def end(self) -> None:
+        """Kill it where it still runs."""
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(30)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal that ends it; returns the exit code."""
+        self.send(number)
+        return self.ended()
 
 
 class Place(Namespace):
@@ -145,16 +178,18 @@ class Place(Namespace):
         ]
 
     def calls(self, name: str = "", agent: str = AGENT) -> list[dict[str, Any]]:
-        """The API server's log of writes in this namespace by `agent`, to objects named so."""
-        log = self.cluster.cluster.directory / "logs" / "audit.log"
+        """The API server's log of writes in this namespace by `agent`, to objects named so.
+
+        Renewals of a Lease aside: they go on whatever happens.
+        """
         found = []
-        for line in log.read_text().splitlines():
-            entry = json.loads(line)
+        for entry in audit_log(self.cluster, self.name):
             target = entry.get("objectRef") or {}
             if (
                 entry["stage"] == "ResponseComplete"
                 and entry["verb"] not in {"get", "list", "watch"}
                 and target.get("namespace") == self.name
+                and target.get("resource") != "leases"
                 and target.get("name", "").startswith(name)
                 and entry.get("userAgent", "").startswith(agent)
             ):

@@ -1,4 +1,4 @@
-"""The dashboard asks for metrics that exist, and is laid out without overlaps."""
+"""The dashboards ask for metrics that exist, and are laid out without overlaps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ import re
 from itertools import combinations
 from typing import Any
 
-from tests.unit.chart.conftest import CHART, ROOT
+import pytest
 
-DASHBOARD: dict[str, Any] = json.loads((CHART / "dashboards" / "training.json").read_text())
-QUERIES = [t["expr"] for p in DASHBOARD["panels"] for t in p.get("targets", [])]
-VARIABLES = {v["name"]: v for v in DASHBOARD["templating"]["list"]}
+from tests.unit.chart.conftest import CHART, ROOT, Render
+
+DASHBOARDS: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text()) for path in (CHART / "dashboards").glob("*.json")
+}
+QUERIES = [
+    target["expr"]
+    for dashboard in DASHBOARDS.values()
+    for panel in dashboard["panels"]
+    for target in panel.get("targets", [])
+]
+each_dashboard = pytest.mark.parametrize("name", sorted(DASHBOARDS))
 _METRIC = re.compile(r"\bkubeseg_[a-z_]+")
 
 
@@ -38,7 +47,7 @@ def test_every_metric_asked_for_is_documented() -> None:
     assert asked <= documented().keys()
 
 
-def test_every_metric_of_a_training_is_shown() -> None:
+def test_every_metric_is_shown() -> None:
     asked = {base_name(m) for q in QUERIES for m in _METRIC.findall(q)}
     assert documented().keys() - asked == set()
 
@@ -46,20 +55,31 @@ def test_every_metric_of_a_training_is_shown() -> None:
 def test_queries_use_labels_that_the_metric_has() -> None:
     for query in QUERIES:
         for metric, inside in re.findall(r"(kubeseg_[a-z_]+)\{([^}]*)\}", query):
-            labels = set(re.findall(r"([a-z]+)=~", inside))
+            labels = set(re.findall(r"([a-z]+)(?:=~|!~|=|!=)", inside))
             assert labels <= documented()[base_name(metric)], query
 
 
-def test_variables_used_are_defined() -> None:
-    text = " ".join(QUERIES + [str(v.get("definition", "")) for v in VARIABLES.values()])
+@each_dashboard
+def test_variables_used_are_defined(name: str) -> None:
+    dashboard = DASHBOARDS[name]
+    variables = {v["name"]: v for v in dashboard["templating"]["list"]}
+    queries = [t["expr"] for p in dashboard["panels"] for t in p.get("targets", [])]
+    text = " ".join(queries + [str(v.get("definition", "")) for v in variables.values()])
     used = set(re.findall(r"\$(?!__)([a-z]+)", text))
-    assert used <= VARIABLES.keys()
-    assert {"datasource", "namespace", "job", "class"} <= VARIABLES.keys()
+    assert used <= variables.keys()
+    assert variables.keys() - {"datasource"} <= used, "none without use"
 
 
-def test_panels_lie_beside_each_other() -> None:
-    assert len({p["id"] for p in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
-    for a, b in combinations([p["gridPos"] for p in DASHBOARD["panels"]], 2):
+def test_a_training_is_looked_at_by_namespace_job_and_class() -> None:
+    names = {v["name"] for v in DASHBOARDS["training"]["templating"]["list"]}
+    assert {"datasource", "namespace", "job", "class"} <= names
+
+
+@each_dashboard
+def test_panels_lie_beside_each_other(name: str) -> None:
+    panels = DASHBOARDS[name]["panels"]
+    assert len({p["id"] for p in panels}) == len(panels)
+    for a, b in combinations([p["gridPos"] for p in panels], 2):
         apart = (
             a["x"] + a["w"] <= b["x"]
             or b["x"] + b["w"] <= a["x"]
@@ -67,4 +87,11 @@ def test_panels_lie_beside_each_other() -> None:
             or b["y"] + b["h"] <= a["y"]
         )
         assert apart, (a, b)
-    assert all(p["gridPos"]["x"] + p["gridPos"]["w"] <= 24 for p in DASHBOARD["panels"])
+    assert all(p["gridPos"]["x"] + p["gridPos"]["w"] <= 24 for p in panels)
+
+
+def test_every_dashboard_is_in_the_chart(render: Render) -> None:
+    maps = [m for m in render() if m["kind"] == "ConfigMap"]
+    assert {json.loads(text)["uid"] for m in maps for text in m["data"].values()} == {
+        f"kubeseg-{name}" for name in DASHBOARDS
+    }

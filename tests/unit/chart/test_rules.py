@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from kubeseg_types import crd, names
+from tests.support.operator_rights import EXERCISED, Right, granted
 from tests.unit.chart.conftest import CHART, ROOT, Helm, Render
 
 Manifests = list[dict[str, Any]]
@@ -142,6 +143,36 @@ def test_large_numbers_are_written_out(render: Render) -> None:
     assert "'4398046511104'" in text
 
 
+@pytest.mark.parametrize("scope", [(), ("--set", "operator.namespaces={team-a,team-b}")])
+def test_every_right_of_the_operator_is_exercised_by_a_test(
+    render: Render, scope: tuple[str, ...]
+) -> None:
+    """tests/integration/test_operator_roles.py compares it with what the API server saw."""
+    assert granted(render(*scope)) == set(EXERCISED)
+    for node in set(EXERCISED.values()):
+        file, _, name = node.partition("::")
+        assert f"def {name}(" in (ROOT / file).read_text(), node
+
+
+def test_the_lease_is_the_operators_own(render: Render) -> None:
+    manifests = render("--set", "operator.namespaces={team-a}")
+    role = next(m for m in manifests if m["metadata"]["name"] == "kubeseg-operator-lease")
+    assert (role["kind"], role["metadata"]["namespace"]) == ("Role", "ml")
+    for rule in role["rules"]:
+        assert rule["resources"] == ["leases"]
+        assert rule.get("resourceNames") == (
+            None if rule["verbs"] == ["create"] else ["kubeseg-operator"]
+        )
+    env = {
+        e["name"]: e.get("value")
+        for m in of_kind(manifests, "Deployment")
+        if m["metadata"]["name"] == "kubeseg-operator"
+        for e in m["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert env["KUBESEG_LEASE"] == "kubeseg-operator"
+    assert "POD_NAME" in env
+
+
 def test_the_operators_role_is_what_its_page_says(render: Render) -> None:
     page = (ROOT / "docs" / "operator.md").read_text().split("## Permissions")[1]
     rows = [line.split("|")[1:4] for line in page.split("\n## ")[0].splitlines() if "|" in line]
@@ -149,12 +180,5 @@ def test_the_operators_role_is_what_its_page_says(render: Render) -> None:
         (group.strip().replace("(core)", ""), resource.strip(), frozenset(verbs.split(", ")))
         for group, resource, verbs in ((g, r, v.strip()) for g, r, v in rows[2:])
     }
-    role = next(
-        m for m in of_kind(render(), "ClusterRole") if m["metadata"]["name"] == "kubeseg-operator"
-    )
-    granted = {
-        (rule["apiGroups"][0], resource, frozenset(rule["verbs"]))
-        for rule in role["rules"]
-        for resource in rule["resources"]
-    }
-    assert granted == wanted
+    said = {Right(group, resource, verb) for group, resource, verbs in wanted for verb in verbs}
+    assert said == granted(render())

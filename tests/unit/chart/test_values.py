@@ -82,7 +82,8 @@ def test_every_value_has_a_comment() -> None:
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("operator.replicas=2", ["/operator", "'replicas' not allowed"]),
+        ("operator.replica=2", ["/operator", "'replica' not allowed"]),
+        ("operator.replicas=0", ["/operator/replicas", "want 1"]),
         ("aip.replicas=2", ["'aip' not allowed"]),
         ("api.replicas=two", ["/api/replicas", "got string, want integer"]),
         ("api.replicas=0", ["/api/replicas", "want 1"]),

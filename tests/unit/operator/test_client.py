@@ -7,16 +7,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from kubeseg_operator.client import ApiError, ApiUnreachableError, Client, TokenFile
+from kubeseg_operator.client import ApiError, ApiUnreachableError, Client, FencedError, TokenFile
 
 Answer = Callable[[web.Request], web.Response]
 
 
 @asynccontextmanager
-async def serving(*answers: Answer) -> AsyncIterator[tuple[Client, list[web.Request], list[Any]]]:
+async def serving(
+    *answers: Answer, fence: Callable[[], str | None] = lambda: None
+) -> AsyncIterator[tuple[Client, list[web.Request], list[Any]]]:
     """A server that gives these answers in turn (the last one for ever), and a client of it."""
     requests: list[web.Request] = []
     counted: list[Any] = []
@@ -38,6 +41,7 @@ async def serving(*answers: Answer) -> AsyncIterator[tuple[Client, list[web.Requ
         headers=lambda: {"Authorization": "Bearer t"},
         tls=None,
         observe=lambda verb, code: counted.append((verb, code)),
+        fence=fence,
     )
     async with client:
         yield client, requests, counted
@@ -98,6 +102,57 @@ async def test_no_answer_is_told_apart_from_a_refusal() -> None:
         with pytest.raises(ApiUnreachableError):
             await client.replace("/x", {})
     assert counted[-1] == ("PUT", 0)
+
+
+async def test_what_the_fence_refuses_is_never_sent() -> None:
+    """Reads go on. The fence is asked when a connection is there: a new one can take seconds."""
+    why: list[str | None] = [None]
+    asked: list[str] = []
+
+    def fence() -> str | None:
+        asked.append("asked")
+        return why[0]
+
+    async with serving(say({"ok": True}), fence=fence) as (client, requests, counted):
+        assert await client.get("/x") == {"ok": True}
+        assert asked == []
+        assert await client.create("/x", {}) == {"ok": True}
+        why[0] = "the Lease is lost"
+        for write in (
+            client.create("/x", {}),
+            client.replace("/x", {}),
+            client.merge("/x", {}),
+            client.delete("/x", {}),
+        ):
+            with pytest.raises(FencedError, match="not sent: the Lease is lost"):
+                await write
+        assert await client.get("/x") == {"ok": True}
+        assert [request.method for request in requests] == ["GET", "POST", "GET"]
+        # Its connections are given back: with 64 refusals more there would be none left.
+        for _ in range(65):
+            with pytest.raises(FencedError):
+                await client.replace("/x", {})
+        why[0] = None
+        assert await client.replace("/x", {}) == {"ok": True}
+    assert all(code for _, code in counted), "what wasn't sent is no request"
+
+
+async def test_a_pause_while_connecting_is_noticed() -> None:
+    """The process is stopped after the request has begun, and before it is sent."""
+    held = [True]
+    async with serving(say({}), fence=lambda: None if held[0] else "paused") as (client, sent, _):
+        real = aiohttp.TCPConnector.connect
+
+        async def slow(self: Any, *arguments: Any) -> Any:
+            connection = await real(self, *arguments)
+            held[0] = False
+            return connection
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(aiohttp.TCPConnector, "connect", slow)
+            with pytest.raises(FencedError):
+                await client.create("/x", {})
+    assert sent == []
 
 
 async def test_a_list_is_read_in_pages() -> None:

@@ -1,4 +1,4 @@
-"""What people and Prometheus read: conditions, durations, events, series, probes."""
+"""What people and probes read: conditions, durations, events."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client import generate_latest
 
 from kubeseg_operator.clock import human, parse, stamp
 from kubeseg_operator.conditions import Standing, describe, meaningful
-from kubeseg_operator.metrics import JobCollector, OperatorMetrics
+from kubeseg_operator.metrics import OperatorMetrics
 from kubeseg_operator.probes import Servers
 from kubeseg_operator.story import event_manifest, happenings
 from kubeseg_types.status import Phase, TrainingJobStatus
@@ -158,26 +157,9 @@ def test_the_same_event_has_the_same_name() -> None:
     assert first["metadata"]["name"] != other["metadata"]["name"]
 
 
-def test_series_come_from_status_and_a_strange_status_hides_only_its_own() -> None:
-    told = {
-        "phase": "Running",
-        "metrics": {"last": {"epoch": 3, "valIou": 0.5}, "best": {"epoch": 2, "valIou": 0.6}},
-    }
-    metrics = OperatorMetrics()
-    jobs = [job(status=told), job(name="odd", status={"phase": "Dancing"}), job(name="new")]
-    metrics.registry.register(JobCollector(jobs, lambda: 7))
-    text = generate_latest(metrics.registry).decode()
-    assert 'kubeseg_job_phase{job="job",namespace="team",phase="Running"} 1.0' in text
-    assert 'kubeseg_job_phase{job="new",namespace="team",phase="Pending"} 1.0' in text
-    assert 'kubeseg_job_last{job="job",metric="val_iou",namespace="team"} 0.5' in text
-    assert 'kubeseg_job_best{job="job",metric="epoch",namespace="team"} 2.0' in text
-    assert "kubeseg_operator_queue_depth 7.0" in text
-    assert 'job="odd"' not in text
-
-
 async def test_probes_tell_what_is_asked_of_them() -> None:
     ill: list[str] = []
-    ready: list[bool] = [False]
+    ready = [(False, "starting")]
     probes, metrics = free_port(), free_port()
     servers = Servers(
         "127.0.0.1",
@@ -195,8 +177,8 @@ async def test_probes_tell_what_is_asked_of_them() -> None:
 
         assert await look(probes, "healthz") == (200, "ok")
         assert await look(probes, "readyz") == (503, "starting")
-        ready[0] = True
-        assert await look(probes, "readyz") == (200, "ok")
+        ready[0] = (True, "standby: pod-1 leads")
+        assert await look(probes, "readyz") == (200, "standby: pod-1 leads")
         ill.append("watches have stood still")
         assert await look(probes, "healthz") == (500, "watches have stood still")
         code, text = await look(metrics, "metrics")
