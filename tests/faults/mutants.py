@@ -1,0 +1,2 @@
+MUTANTS=()
+def survey(*a): return 0
