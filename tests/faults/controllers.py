@@ -17,6 +17,7 @@ from tests.faults.trainer import Cluster, Ended, Trainer
 
 Raw = dict[str, Any]
 TRACKING = "batch.kubernetes.io/job-tracking"
+CONTROLLER = "batch.kubernetes.io/controller-uid"
 _NODE = "node-a"
 
 
@@ -195,7 +196,7 @@ class Controllers:
 
     def _make_pod(self, job: Raw, index: int) -> None:
         meta, template = job["metadata"], job["spec"]["template"]
-        labels = template["metadata"].get("labels", {}) | {"job-name": meta["name"]}
+        labels = template["metadata"].get("labels", {}) | {CONTROLLER: meta["uid"]}
         reference = {
             "apiVersion": "batch/v1",
             "kind": "Job",

@@ -27,6 +27,8 @@ SPACE, NAME = "team", "job"
 PATIENCE = 3000.0
 #: Seconds after which nothing is written any more, and for which nothing must be.
 SETTLED, QUIET = 75.0, 660.0
+#: Where events get lost, only audits settle it.
+SETTLED_BY_AUDITS = 680.0
 _RESTART = 3.0
 
 
@@ -248,7 +250,8 @@ class World:
         if self.dog.findings:
             return
         self.traffic.over = True
-        await asyncio.sleep(SETTLED)
+        watching = self.schedule.watching
+        await asyncio.sleep(SETTLED_BY_AUDITS if watching.drop or watching.cut else SETTLED)
         await self._quiet("in the end", QUIET)
         for operator in list(self.operators):
             operator.kill()
