@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from kubeseg_types.names import PLURAL
 from kubeseg_types.status import TrainingJobStatus
 from tests.faults.api_rules import admitted, changed_spec
@@ -24,7 +26,8 @@ _PATH = re.compile(
     r"^/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?$"
 )
-FOREGROUND = "foregroundDeletion"
+FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
+_POLICIES = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
 #: Who has a `metadata.generation`.
 _GENERATIONS = frozenset({PLURAL, "jobs"})
 
@@ -174,7 +177,10 @@ class ApiModel:
             raise RefusedError(422, "Invalid", words)
         self._guard(plural, known, meta)
         if plural == PLURAL:
-            TrainingJobStatus.model_validate(body.get("status", {}))
+            try:
+                TrainingJobStatus.model_validate(body.get("status", {}))
+            except ValidationError as error:
+                raise RefusedError(422, "Invalid", str(error)) from error
         return self._keep((plural, namespace, name), known | {"status": body["status"]}, who)
 
     def patch(self, plural: str, namespace: str, name: str, body: Raw, *, who: str) -> Raw:
@@ -198,8 +204,9 @@ class ApiModel:
         where = (plural, namespace, name)
         meta = known["metadata"]
         finalizers = list(meta.get("finalizers", []))
-        if options.get("propagationPolicy") == "Foreground" and FOREGROUND not in finalizers:
-            finalizers.append(FOREGROUND)
+        policy = _POLICIES.get(options.get("propagationPolicy", ""))
+        if policy and policy not in finalizers:
+            finalizers.append(policy)
         grace = _grace(plural, known, options)
         if not finalizers and not grace:
             return self._remove(where, known, who)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubeseg_types.names import PLURAL, TRAINER_CONTAINER
-from tests.faults.api_model import FOREGROUND, ApiModel, Change
+from tests.faults.api_model import FOREGROUND, ORPHAN, ApiModel, Change
 from tests.faults.trainer import Cluster, Ended, Trainer
 
 Raw = dict[str, Any]
@@ -75,6 +75,8 @@ class Controllers:
                 self._poke(plural, namespace, other)
         if change.kind == "ADDED" and meta.get("ownerReferences"):
             self._later(2.0, lambda: self._collect(change.plural, namespace, name))
+        if ORPHAN in meta.get("finalizers", []):
+            self._later(self.cluster.pace(0.05), lambda: self._set_free(change.plural, uid))
         if FOREGROUND in meta.get("finalizers", []) and "deletionTimestamp" in meta:
             self._later(self.cluster.pace(0.05), lambda: self._foreground(change.plural, uid))
 
@@ -123,11 +125,24 @@ class Controllers:
         if found and references and all(r["uid"] not in living for r in references):
             self.api.delete(plural, namespace, name, {}, who="gc")
 
+    def _by_uid(self, plural: str, uid: str) -> Raw | None:
+        return next((r for r in self.api.all(plural) if r["metadata"]["uid"] == uid), None)
+
+    def _set_free(self, plural: str, uid: str) -> None:
+        """An owner that is deleted with --cascade=orphan leaves its dependents behind."""
+        owner = self._by_uid(plural, uid)
+        if owner is None:
+            return
+        for where in [w for w, raw in self.api.objects.items() if owned_by(raw, uid)]:
+            meta = self.api.objects[where]["metadata"]
+            left = [r for r in meta["ownerReferences"] if r["uid"] != uid]
+            self.api.put_metadata(*where, who="gc", ownerReferences=left)
+            self.api.drop_finalizer(*where, TRACKING, "job-controller")
+        meta = owner["metadata"]
+        self.api.drop_finalizer(plural, meta["namespace"], meta["name"], ORPHAN, "gc")
+
     def _foreground(self, plural: str, uid: str) -> None:
-        owner = next(
-            (r for r in self.api.all(plural) if r["metadata"]["uid"] == uid),
-            None,
-        )
+        owner = self._by_uid(plural, uid)
         if owner is None or FOREGROUND not in owner["metadata"].get("finalizers", []):
             return
         dependents = [where for where, raw in self.api.objects.items() if owned_by(raw, uid)]

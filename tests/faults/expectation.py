@@ -28,6 +28,11 @@ def shortcomings(world: World) -> list[str]:
     job = world.job()
     if not job:
         return [*missing, "there is no TrainingJob"]
+    status = job.get("status", {})
+    if scenario.unheard and world.schedule.disturbed and not status.get("progress", {}).get("epoch"):
+        true = [c["reason"] for c in true_conditions(status)]
+        if status.get("phase") == "Failed" and true == [scenario.unheard]:
+            return missing + _of_children(world, scenario)
     return missing + _of_status(world, scenario, job) + _of_children(world, scenario)
 
 

@@ -75,8 +75,11 @@ class Traffic:
         if verb != "GET":
             assert body is not None
             self.inspect(who, verb, path, body)
+        version = self.api.version
         code, answer = self.api.call(verb, path, query, body, who)
         if verb != "GET" and code < 300:
+            if version == self.api.version and not self.schedule.disturbed:
+                self.complain(f"{verb} {path} changes nothing")
             self.done.append(f"{who} {verb} {path.partition('namespaces/')[2]}")
         return code, {}, answer
 

@@ -92,6 +92,7 @@ class Trainer:
         self._api, self._cluster, self.address = api, cluster, address
         self._pod = pod["metadata"]
         config = self._config()
+        self.name = self._pod["name"]
         self.job, self.uid, self.attempt = config["job"], config["uid"], config["attempt"]
         self.ended = False
         self._state, self._seq = "Starting", 1

@@ -23,8 +23,9 @@ from tests.faults.watchdog import Watchdog
 
 Raw = dict[str, Any]
 SPACE, NAME = "team", "job"
-#: Seconds in which everything has converged: several audits and back-offs after the last fault.
-PATIENCE = 3000.0
+#: Seconds in which everything has converged: less than an audit takes, or several of them where
+#: events get lost, or one who knows no better has been at work.
+PATIENCE, PATIENCE_WITH_AUDITS = 290.0, 3000.0
 #: Seconds after which nothing is written any more, and for which nothing must be.
 SETTLED, QUIET = 75.0, 660.0
 #: Where events get lost, only audits settle it.
@@ -99,9 +100,14 @@ class World:
 
     def pods(self) -> list[Raw]:
         """Its pods that have not ended."""
+        names = {trainer.name for trainer in self.controllers.trainers.values() if not trainer.ended}
         uids = [c["metadata"]["uid"] for c in self.children()]
-        pods = self.api.all("pods", SPACE)
-        return [p for p in pods if not terminal(p) and any(owned_by(p, uid) for uid in uids)]
+        return [
+            pod
+            for pod in self.api.all("pods", SPACE)
+            if not terminal(pod)
+            and (pod["metadata"]["name"] in names or any(owned_by(pod, uid) for uid in uids))
+        ]
 
     async def hesitate(self) -> None:
         """Users act at once, unless the schedule says otherwise."""
@@ -133,10 +139,11 @@ class World:
         for pod in self.pods():
             self.api.delete("pods", SPACE, pod["metadata"]["name"], {}, who="user")
 
-    def delete_children(self) -> None:
+    def delete_children(self, policy: str = "Background") -> None:
         """Delete its Jobs, as `kubectl delete job` does."""
+        options = {"propagationPolicy": policy}
         for child in self.children():
-            self.api.delete("jobs", SPACE, child["metadata"]["name"], {}, who="user")
+            self.api.delete("jobs", SPACE, child["metadata"]["name"], options, who="user")
 
     def refuse_jobs(self, words: str | None) -> None:
         """Let quota refuse new Jobs; None: no longer."""
@@ -227,6 +234,8 @@ class World:
             self.cluster.unreachable = True
             loop.call_at(self.schedule.dark, setattr, self.cluster, "unreachable", False)
         self.start_operator()
+        if not self.schedule.disturbed:
+            self._monitor = loop.create_task(self._watch_progress())
         if self.scenario.before:
             await self.scenario.before(self)
         await asyncio.sleep(0.5)
@@ -236,13 +245,30 @@ class World:
         await self._converge()
         return self._outcome()
 
+    @property
+    def _needs_audits(self) -> bool:
+        watching = self.schedule.watching
+        return bool(watching.drop or watching.cut or self.schedule.late_writers)
+
+    async def _watch_progress(self) -> None:
+        """With nothing going wrong, an epoch's end is in status within a second."""
+        seen: dict[tuple[str, int, int], float] = {}
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(0.25)
+            what = (self._uid(), self.epochs(), self.starts())
+            since = seen.setdefault(what, loop.time())
+            known = self.status().get("progress", {}).get("epoch", 0)
+            if known < what[1] and loop.time() - since > 2.0 and self.training():
+                self.dog.say(f"epoch {what[1]} has ended, and status tells of {known}")
+
     async def _converge(self) -> None:
         loop = asyncio.get_running_loop()
         horizon = [0.0, *self.schedule.kills, self.schedule.dark, self.schedule.twin or 0.0]
         if self.schedule.freeze:
             horizon.append(self.schedule.freeze.at + self.schedule.freeze.seconds + 21)
         await asyncio.sleep(max(0.0, max(horizon) - loop.time()))
-        until = loop.time() + PATIENCE
+        until = loop.time() + (PATIENCE_WITH_AUDITS if self._needs_audits else PATIENCE)
         while (missing := shortcomings(self)) and loop.time() < until and not self.dog.findings:
             await asyncio.sleep(2.0)
         if missing:
@@ -250,8 +276,7 @@ class World:
         if self.dog.findings:
             return
         self.traffic.over = True
-        watching = self.schedule.watching
-        await asyncio.sleep(SETTLED_BY_AUDITS if watching.drop or watching.cut else SETTLED)
+        await asyncio.sleep(SETTLED_BY_AUDITS if self._needs_audits else SETTLED)
         await self._quiet("in the end", QUIET)
         for operator in list(self.operators):
             operator.kill()
