@@ -82,11 +82,15 @@ class Auditor:
         behind: set[str] = set()
         for kind in KINDS:
             known = self._versions(kind.plural)
+            gone = set(known)
             for namespace in self.namespaces:
                 async for raw in self.client.list(kind.path(namespace), selector=kind.selector):
                     slim = _slim(raw)
+                    gone.discard(slim["uid"])
                     if known.get(slim["uid"]) != slim["version"]:
                         behind.add(f"{kind.plural}/{slim['uid']}@{slim['version']}")
+            # A watch that ends and begins anew tells nothing of what was deleted meanwhile.
+            behind |= {f"{kind.plural}/{uid}@gone" for uid in gone}
         return behind
 
     def _versions(self, plural: str) -> dict[str, str]:

@@ -148,6 +148,8 @@ def fold_ending(
         quiet = progress.model_copy(update={"eta_seconds": None, "samples_per_second": None})
         return status.model_copy(update={"progress": quiet})
     base = progress or JobProgress()
+    # Epoch 0 after others: it ended before it had loaded its checkpoint, and knows no better.
+    epoch = told.epoch or base.epoch
     checkpoint = _checkpoint(told.checkpoint) or base.checkpoint
     run = status.run or RunPointer(path=run_dir(job, uid))
     if told.best is not None:
@@ -160,7 +162,7 @@ def fold_ending(
         update={
             "progress": base.model_copy(
                 update={
-                    "epoch": told.epoch,
+                    "epoch": epoch,
                     "epochs": told.epochs or base.epochs,
                     "step": 0,
                     "eta_seconds": None,

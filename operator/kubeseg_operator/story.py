@@ -42,7 +42,9 @@ def happenings(old: TrainingJobStatus, new: TrainingJobStatus, now: datetime) ->
         fresh = was_condition is None or was_condition.status != "True"
         if fresh or (kind is ConditionType.BLOCKED and was_condition.reason != found.reason):  # type: ignore[union-attr]
             told.append(Happening(tell[0], tell[1], found.message))
-    if is_true(old, ConditionType.SUSPENDED) and not is_true(new, ConditionType.SUSPENDED):
+    resumed = is_true(old, ConditionType.SUSPENDED) and not is_true(new, ConditionType.SUSPENDED)
+    over = is_true(new, ConditionType.COMPLETE) or is_true(new, ConditionType.FAILED)
+    if resumed and not over:
         told.append(Happening("Normal", "Resumed", "spec.suspend is false again"))
     if is_true(old, ConditionType.COMPLETE) and not is_true(new, ConditionType.COMPLETE):
         told.append(Happening("Normal", "Reopened", "spec.training.epochs was raised: training on"))

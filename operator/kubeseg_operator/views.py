@@ -19,6 +19,8 @@ from kubeseg_types.names import (
 )
 
 Raw = dict[str, Any]
+#: Set by the Job controller on each pod that it makes.
+LABEL_CONTROLLER = "batch.kubernetes.io/controller-uid"
 
 
 class Key(NamedTuple):
@@ -72,6 +74,7 @@ class Pod:
     uid: str
     version: str
     created: str
+    #: UID of the Job that made it.
     child: str | None
     attempt: int
     node: str | None
@@ -197,7 +200,8 @@ def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
         uid=meta.get("uid", ""),
         version=meta.get("resourceVersion", ""),
         created=meta.get("creationTimestamp", ""),
-        child=owner_uid(raw, "Job"),
+        # A Job deleted without its pods (--cascade=orphan) leaves them its UID in a label.
+        child=owner_uid(raw, "Job") or (meta.get("labels") or {}).get(LABEL_CONTROLLER),
         attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
         node=(raw.get("spec") or {}).get("nodeName"),
         ip=status.get("podIP"),

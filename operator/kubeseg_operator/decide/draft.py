@@ -76,12 +76,18 @@ class Draft:
         return None
 
     def pods_of(self, attempt: Attempt, child: Child | None) -> list[Pod]:
-        """All that is known of the pods of this attempt."""
+        """All that is known of the pods of this attempt.
+
+        Labels alone make no pod ours: it must come from the attempt's Job, or from any Job as long
+        as that Job's UID is not known.
+        """
         uid = child.uid if child else attempt.uid
         return [
             pod
             for pod in self.seen.pods
-            if pod.attempt == attempt.number and (pod.child is None or uid in {None, pod.child})
+            if pod.attempt == attempt.number
+            and pod.child is not None
+            and (uid is None or pod.child == uid)
         ]
 
     def again_after(self, seconds: float) -> None:
@@ -101,11 +107,8 @@ class Draft:
         """Jobs of ours beside `keep` that still run belong to no attempt: a late write made them,
         or their attempt was ended.
         """
-        for child in self.seen.children:
-            if keep is not None and child.uid == keep.uid:
-                continue
-            action = DeleteChild(child.name, child.uid)
-            if child.finished is None and not child.deleting and action not in self.actions:
+        for action in strays(self.seen, self.status):
+            if (keep is None or action.uid != keep.uid) and action not in self.actions:
                 self.actions.append(action)
 
     def ask(self, question: Ask) -> Decision:
@@ -120,6 +123,20 @@ class Draft:
         """The decision, with the status that says so."""
         status = describe(self.before, self.status, standing, self.job.generation, self.now)
         return Decision(status, tuple(self.actions), self.requeue)
+
+
+def strays(seen: Observed, status: TrainingJobStatus) -> list[DeleteChild]:
+    """Jobs of ours that still run, to be ended; the running attempt's is among them.
+
+    A Job of an attempt that `status` does not know yet is none: this status is an old one, since
+    an attempt is in status before its Job is made.
+    """
+    newest = status.attempts[-1].number if status.attempts else 0
+    return [
+        DeleteChild(child.name, child.uid)
+        for child in seen.children
+        if child.finished is None and not child.deleting and child.attempt <= newest
+    ]
 
 
 def starting(attempt: Attempt) -> Standing:

@@ -34,7 +34,7 @@ def end_attempt(draft: Draft, ending: Ending) -> Attempt:
         message=clip(ending.message, 2000) or None,
         exit_code=ending.exit_code,
         epoch=draft.epoch,
-        start_epoch=told.start_epoch if told else active.start_epoch,
+        start_epoch=told.start_epoch if told and told.epoch else active.start_epoch,
         node=ending.node or active.node,
     )
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from kubeseg_operator.clock import add, parse
 from kubeseg_operator.conditions import is_true
 from kubeseg_operator.decide.attempt import follow
-from kubeseg_operator.decide.draft import Draft
+from kubeseg_operator.decide.draft import Draft, strays
 from kubeseg_operator.decide.ends import fail, next_attempt
 from kubeseg_operator.decide.model import Decision, DeleteChild, DeleteJob, Observed, Settings
 from kubeseg_operator.views import JobView
@@ -79,14 +79,6 @@ def _deadline_passed(draft: Draft) -> bool:
     return not draft.again_at(draft.status.start_time, limit)
 
 
-def _strays(seen: Observed) -> list[DeleteChild]:
-    return [
-        DeleteChild(child.name, child.uid)
-        for child in seen.children
-        if child.finished is None and not child.deleting
-    ]
-
-
 def _rest(
     job: JobView,
     status: TrainingJobStatus,
@@ -102,7 +94,7 @@ def _rest(
         status = status.model_copy(
             update={"observed_generation": job.generation, "conditions": conditions}
         )
-    actions: list[DeleteChild | DeleteJob] = [*_strays(seen)]
+    actions: list[DeleteChild | DeleteJob] = [*strays(seen, status)]
     ttl = None if isinstance(spec, list) else spec.ttl_seconds_after_finished
     ended = parse(status.completion_time)
     if ttl is None or ended is None:

@@ -45,6 +45,21 @@ async def test_what_is_gone_is_dropped(api: FakeApi) -> None:
     assert audit.store.keys() == set()
 
 
+@pytest.mark.parametrize(
+    ("plural", "name"), [("pods", "job-1-0-abcde"), ("jobs", "job-1"), ("trainingjobs", "job")]
+)
+async def test_a_deletion_that_no_watch_has_told_is_found_out(
+    api: FakeApi, plural: str, name: str
+) -> None:
+    queued: list[Key] = []
+    audit = auditor(api, queued)
+    await audit.load()
+    queued.clear()
+    api.remove(plural, "team", name)
+    await audit._audit()
+    assert (audit.missed, queued) == (1, [KEY])
+
+
 async def test_a_watch_that_tells_in_time_is_well(api: FakeApi) -> None:
     audit = auditor(api)
     await audit.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from tests.support.operator_objects import (
     at,
     attempt,
     child,
+    condition,
     ended_attempt,
     ended_pod,
     job,
@@ -228,6 +230,14 @@ def test_a_job_of_an_ended_attempt_that_still_runs_is_deleted() -> None:
     assert DeleteChild("job-1", "late") in decision.actions
 
 
+@pytest.mark.parametrize("phase", ["Running", "Complete"])
+def test_a_job_of_an_attempt_that_an_old_status_does_not_know_is_let_be(phase: str) -> None:
+    """Another operator has gone on meanwhile: an attempt is in status before its Job is made."""
+    status = {"attempts": [ended_attempt(1)], "conditions": [condition(phase)]}
+    decision = look(job(status=status), Observed(children=(child(attempt=2, uid="newer"),)))
+    assert "DeleteChild" not in kinds(decision)
+
+
 def test_a_child_of_the_recorded_name_with_another_uid_is_not_the_attempt() -> None:
     known = job(status={"attempts": [running_attempt(uid="recorded")]})
     seen = Observed(children=(child(uid="other"),), confirmed=frozenset({Ask.CHILD}))
@@ -267,6 +277,22 @@ def test_what_an_end_means(seen: Observed, expected: tuple[str, str], retried: b
     assert standing(decision) == expected
     assert len(decision.status.attempts) == (2 if retried else 1)
     assert kinds(decision) == []
+
+
+def test_a_trainer_that_ends_before_it_has_loaded_its_checkpoint_costs_no_epochs() -> None:
+    """Its last words speak of epoch 0; `stop` would find no model, and fail the job."""
+    status = {
+        "attempts": [ended_attempt(1), running_attempt(2)],
+        "progress": progress(7, checkpoint={"epoch": 7}),
+    }
+    owner = child(attempt=2)
+    words = last_words(75, epochs=0, generation=0)
+    pods = (ended_pod(75, message=words, attempt=2),)
+    seen = Observed(children=(replace(owner, finished="Failed"),), pods=pods)
+    decision = look(job(status=status, spec={"stop": True}), seen)
+    assert decision.status.progress is not None
+    assert (decision.status.progress.epoch, decision.status.attempts[1].epoch) == (7, 7)
+    assert standing(decision)[0] == "Starting"
 
 
 def test_success_keeps_the_last_words() -> None:

@@ -75,6 +75,13 @@ def test_a_uid_alone_is_not_worth_a_write() -> None:
     assert not meaningful(old, old)
 
 
+def test_a_job_that_is_stopped_while_suspended_has_not_been_resumed() -> None:
+    before = status(conditions=[condition("Suspended")])
+    for end, event in (("Complete", "Succeeded"), ("Failed", "Failed")):
+        after = status(conditions=[condition("Suspended", "False"), condition(end)])
+        assert [told.reason for told in happenings(before, after, NOW)] == [event]
+
+
 RUNS = condition("Running") | {"message": "attempt 2 runs on node gpu-1, from epoch 17"}
 STORIES: list[tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] = [
     ({}, {"attempts": [attempt()]}, []),

@@ -241,8 +241,8 @@ def test_epochs_raised_as_the_trainer_finished_are_trained() -> None:
 
 
 def test_a_finished_job_ends_what_a_late_write_has_made() -> None:
-    decision = look(job(status=DONE), Observed(children=(child(attempt=2, uid="late"),)))
-    assert decision.actions == (DeleteChild("job-2", "late"),)
+    decision = look(job(status=DONE), Observed(children=(child(attempt=1, uid="late"),)))
+    assert decision.actions == (DeleteChild("job-1", "late"),)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""`python -m tests.faults`: run schedules, or one of them again.
+
+    python -m tests.faults --schedules 10000            # the grid first, then random ones
+    python -m tests.faults --seed 4711                  # a random schedule again
+    python -m tests.faults --replay "retry w3:lost"     # any schedule, by its text
+    python -m tests.faults --mutants                    # is the harness worth something?
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from tests.faults.mutate import apply_from_environment
+
+apply_from_environment()  # Before anything of the operator is imported.
+
+from tests.faults.mutants import survey  # noqa: E402
+from tests.faults.scenarios import SCENARIOS  # noqa: E402
+from tests.faults.schedule import Schedule, grid, parse, random_schedule  # noqa: E402
+from tests.faults.world import Outcome, run  # noqa: E402
+
+
+def undisturbed() -> dict[str, Outcome]:
+    """Each life-cycle, with nothing going wrong."""
+    return {name: run(Schedule(name)) for name in SCENARIOS}
+
+
+def schedules(writes: dict[str, int], first_seed: int = 0) -> Iterator[Schedule]:
+    """The whole grid, then random ones without end."""
+    yield from grid(writes)
+    seed = first_seed
+    while True:
+        yield random_schedule(seed, writes)
+        seed += 1
+
+
+def mixed(writes: dict[str, int], seed: int) -> Iterator[Schedule]:
+    """Grid and random schedules in turn, spread evenly: a small number of them tells much."""
+    from random import Random
+
+    cells = grid(writes)
+    Random(seed).shuffle(cells)
+    for number, cell in enumerate(cells):
+        yield cell
+        yield random_schedule(seed + number, writes)
+
+
+def report(outcome: Outcome, *, log: bool = False) -> None:
+    """Say what went wrong, and how to see it again."""
+    print(f"FAILED  {outcome.schedule}")
+    for finding in outcome.findings:
+        print(f"        {finding}")
+    print(f'        again: python -m tests.faults --replay "{outcome.schedule}"', flush=True)
+    if log:
+        print("\n".join(f"        {line}" for line in outcome.log))
+
+
+def work(some: Iterable[Schedule], *, stop_at: int, log: bool = False) -> tuple[int, int]:
+    """Run them; how many were run, and how many failed."""
+    ran = failed = 0
+    for schedule in some:
+        ran += 1
+        outcome = run(schedule)
+        if outcome.findings:
+            failed += 1
+            report(outcome, log=log)
+            if failed >= stop_at:
+                break
+    return ran, failed
+
+
+def main() -> int:
+    """0 where nothing was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults")
+    parser.add_argument("--schedules", type=int, default=1000, help="how many")
+    parser.add_argument("--seed", type=int, help="run the random schedule of this seed alone")
+    parser.add_argument("--replay", help="run this schedule alone")
+    parser.add_argument("--mixed", type=int, metavar="SEED", help="grid and random in turn")
+    parser.add_argument("--only", help="scenarios whose name begins so")
+    parser.add_argument("--stop-at", type=int, default=20, help="end after so many failures")
+    parser.add_argument("--mutants", action="store_true", help="run the harness over each mutant")
+    parser.add_argument("--mutant", help="with --mutants: this one alone")
+    chosen = parser.parse_args()
+    if chosen.mutants:
+        return survey([chosen.mutant] if chosen.mutant else None, chosen.schedules)
+    begun = time.perf_counter()
+    if chosen.replay:
+        some: Iterable[Schedule] = [parse(chosen.replay)]
+        first: list[Outcome] = []
+    else:
+        known = undisturbed()
+        first = [outcome for outcome in known.values() if outcome.findings]
+        for outcome in first:
+            report(outcome)
+        writes = {
+            name: outcome.writes
+            for name, outcome in known.items()
+            if name.startswith(chosen.only or "")
+        }
+        if chosen.seed is not None:
+            some = [random_schedule(chosen.seed, writes)]
+        elif chosen.mixed is not None:
+            some = islice(mixed(writes, chosen.mixed), chosen.schedules)
+        else:
+            some = islice(schedules(writes), chosen.schedules)
+    single = bool(chosen.replay) or chosen.seed is not None
+    ran, failed = (
+        work(some, stop_at=max(1, chosen.stop_at - len(first)), log=single)
+        if len(first) < chosen.stop_at
+        else (0, 0)
+    )
+    failed += len(first)
+    took = time.perf_counter() - begun
+    print(f"{ran} schedules in {took:.1f} s: {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

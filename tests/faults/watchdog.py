@@ -1,0 +1,268 @@
+"""The invariants, checked at every write: what must never be, whatever goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kubeseg_operator.clock import parse
+from kubeseg_types.names import LABEL_ATTEMPT, PLURAL
+from tests.faults.api_model import ApiModel, Change
+from tests.faults.controllers import finished, owned_by
+from tests.faults.process import BACKOFF
+from tests.faults.trainer import Cluster
+
+Raw = dict[str, Any]
+#: Fields of an attempt's record that never change once they are set.
+_FIXED = ("number", "jobName", "reservedTime", "uid", "startTime", "endTime", "outcome")
+#: What the operator may write at all, and where.
+_VERBS = {("POST", "jobs"), ("POST", "events"), ("PUT", PLURAL), ("PATCH", "pods")}
+_VERBS |= {("DELETE", "jobs"), ("DELETE", PLURAL)}
+
+
+def true_conditions(status: Raw) -> list[Raw]:
+    """The conditions that are true."""
+    return [c for c in status.get("conditions", []) if c["status"] == "True"]
+
+
+def is_true(status: Raw, kind: str) -> bool:
+    """True where this condition is."""
+    return any(c["type"] == kind for c in true_conditions(status))
+
+
+@dataclass(slots=True)
+class _Life:
+    """What has happened to one TrainingJob, by UID."""
+
+    #: Attempt -> UIDs of the Jobs made for it.
+    made: dict[int, list[str]] = field(default_factory=dict)
+    reserved: set[int] = field(default_factory=set)
+    recorded: set[str] = field(default_factory=set)
+    was_suspended: bool = False
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """`lenient`: a write may be done by one who no longer knows how things stand. What it makes
+    must be gone again in the end; what it changes or deletes is guarded as ever.
+    """
+
+    api: ApiModel
+    cluster: Cluster
+    now: Callable[[], datetime]
+    lenient: bool
+    findings: list[str] = field(default_factory=list)
+    foreign: dict[tuple[str, str, str], Raw] = field(default_factory=dict)
+    _lives: dict[str, _Life] = field(default_factory=dict)
+    _by_operator: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.api.listeners.append(self._heard)
+
+    def say(self, finding: str) -> None:
+        """Something that must not be."""
+        if finding not in self.findings:
+            self.findings.append(finding)
+
+    # Requests of the operator, before they are done.
+
+    def inspect(self, who: str, verb: str, path: str, body: Raw) -> None:
+        """Every write has a precondition, or is one that can be made only once."""
+        plural, _, name = path.partition("/namespaces/team/")[2].partition("/")
+        if (verb, plural) not in _VERBS:
+            self.say(f"{who} has no business with {verb} {path}")
+            return
+        meta = body.get("metadata", {})
+        if verb == "PUT" and not (meta.get("resourceVersion") and meta.get("uid")):
+            self.say(f"PUT {name} without the version and UID that it replaces")
+        if verb == "PATCH" and not meta.get("uid"):
+            self.say(f"PATCH {name} without a UID")
+        if verb == "POST" and plural == "jobs":
+            owners = meta.get("ownerReferences", [])
+            if len(owners) != 1 or owners[0]["kind"] != "TrainingJob" or not meta.get("name"):
+                self.say(f"POST of a Job that nobody owns, or without a name: {meta}")
+        if verb == "DELETE":
+            self._inspect_delete(plural, name, body)
+
+    def _inspect_delete(self, plural: str, name: str, options: Raw) -> None:
+        only = options.get("preconditions", {})
+        if not only.get("uid"):
+            self.say(f"DELETE {plural}/{name} without a UID")
+        known = self.api.find(plural, "team", name)
+        if known is None or known["metadata"]["uid"] != only.get("uid"):
+            return
+        if plural == PLURAL:
+            if not only.get("resourceVersion"):
+                self.say(f"DELETE {name} without the version that was decided on")
+            self._inspect_ttl(known)
+            return
+        if options.get("propagationPolicy") != "Foreground":
+            self.say(f"DELETE {name} not in the foreground: its pod could outlive it")
+        if finished(known):
+            return
+        job = self._owner(known)
+        attempts = (job or {}).get("status", {}).get("attempts", [])
+        number = int(known["metadata"]["labels"][LABEL_ATTEMPT])
+        current = [a for a in attempts if a["number"] == number and "endTime" not in a]
+        if job and current and not self._life(job).was_suspended:
+            self.say(f"DELETE {name}, the running attempt's Job, without a reason")
+
+    def _inspect_ttl(self, job: Raw) -> None:
+        status, ttl = job.get("status", {}), job["spec"].get("ttlSecondsAfterFinished")
+        done = parse(status.get("completionTime"))
+        over = is_true(status, "Complete") or is_true(status, "Failed")
+        early = not done or ttl is None or (self.now() - done).total_seconds() < ttl
+        if not over or early:
+            self.say(f"the TrainingJob is deleted before its time: {status.get('phase')}")
+
+    # What has happened.
+
+    def _heard(self, change: Change) -> None:
+        meta = change.raw["metadata"]
+        where = (change.plural, meta["namespace"], meta["name"])
+        ours = change.who.startswith("op-")
+        if ours and where in self.foreign and self.foreign[where]["metadata"]["uid"] == meta["uid"]:
+            self.say(f"{change.who} has touched {where}, which is somebody else's")
+        if change.plural == PLURAL:
+            self._job_changed(change)
+        elif change.plural == "jobs":
+            if ours and change.kind == "ADDED":
+                self._child_made(change.raw)
+            if ours and change.kind != "ADDED":
+                self._by_operator.add(meta["uid"])
+                if self._owner(change.raw, any_owner=True) is None:
+                    self.say(f"{change.who} has changed Job {meta['name']}, of no TrainingJob")
+        elif change.plural == "pods":
+            self._pod_changed(change, ours=ours)
+
+    def _life(self, job: Raw) -> _Life:
+        return self._lives.setdefault(job["metadata"]["uid"], _Life())
+
+    def _owner(self, child: Raw, *, any_owner: bool = False) -> Raw | None:
+        for job in self.api.all(PLURAL):
+            if owned_by(child, job["metadata"]["uid"]):
+                return job
+        if any_owner and any(owned_by(child, uid) for uid in self._lives):
+            return child
+        return None
+
+    def _job_changed(self, change: Change) -> None:
+        life = self._life(change.raw)
+        life.was_suspended |= bool(change.raw["spec"].get("suspend"))
+        old, new = (change.before or {}).get("status", {}), change.raw.get("status", {})
+        if change.kind != "MODIFIED" or old == new:
+            return
+        self._attempts_go_forward(life, old, new)
+        self._phases_go_forward(change.raw, old, new)
+        if len(true_conditions(new)) > 1:
+            self.say(f"several conditions are true: {true_conditions(new)}")
+        uid = change.raw["metadata"]["uid"]
+        fresh = not is_true(old, "Suspended")
+        if is_true(new, "Suspended") and fresh and self.cluster.training.get(uid):
+            if not self.lenient:
+                self.say("Suspended is true, and a trainer still runs")
+        run = self.cluster.runs.get(uid)
+        claimed = new.get("progress", {}).get("epoch", 0)
+        if claimed < old.get("progress", {}).get("epoch", 0):
+            self.say("epochs go back")
+        if claimed > (run.epoch if run else 0):
+            self.say(f"epoch {claimed} is claimed, of {run.epoch if run else 0} that were trained")
+
+    def _attempts_go_forward(self, life: _Life, old: Raw, new: Raw) -> None:
+        before = {a["number"]: a for a in old.get("attempts", [])}
+        after = new.get("attempts", [])
+        numbers = [a["number"] for a in after]
+        highest = max(before, default=0)
+        if numbers != sorted(set(numbers)):
+            self.say(f"attempts are out of order: {numbers}")
+        if numbers and not highest <= numbers[-1] <= highest + 1:
+            self.say(f"attempt {highest} is followed by {numbers[-1]}")
+        if before and not numbers:
+            self.say("the attempts are forgotten")
+        if len(numbers) < min(10, highest):
+            self.say(f"of {highest} attempts, only {numbers} are kept")
+        if any("endTime" not in a for a in after[:-1]):
+            self.say(f"two attempts have not ended: {numbers}")
+        for attempt in after:
+            was = before.get(attempt["number"], {})
+            for name in _FIXED:
+                if name in was and attempt.get(name) != was[name]:
+                    self.say(f"attempt {attempt['number']}: {name} has changed from {was[name]}")
+            if "uid" in attempt:
+                life.recorded.add(attempt["uid"])
+                if attempt["uid"] not in life.made.get(attempt["number"], []):
+                    self.say(f"attempt {attempt['number']} bears the UID of another's Job")
+        for number in numbers:
+            if number not in life.reserved:
+                life.reserved.add(number)
+                self._reserved_too_early(before.get(number - 1), old)
+
+    def _reserved_too_early(self, previous: Raw | None, old: Raw) -> None:
+        wait = parse(old.get("retry", {}).get("notBefore"))
+        if wait and self.now() < wait:
+            self.say("an attempt begins before the back-off is over")
+        if previous and "endTime" in previous and previous["outcome"] == "Failed":
+            ended = parse(previous["endTime"])
+            if ended and (self.now() - ended).total_seconds() < BACKOFF - 1:
+                self.say("an attempt begins at once after a failure")
+
+    def _phases_go_forward(self, job: Raw, old: Raw, new: Raw) -> None:
+        if is_true(old, "Failed") and not is_true(new, "Failed"):
+            self.say("a failed job has been reopened")
+        if is_true(old, "Complete") and not is_true(new, "Complete"):
+            finished_epochs = old["finished"]["epochs"]
+            if job["spec"]["training"]["epochs"] <= finished_epochs:
+                self.say("a job that succeeded has been reopened, without more epochs")
+        over = is_true(new, "Failed") or is_true(new, "Complete")
+        if over and any("endTime" not in a for a in new.get("attempts", [])):
+            self.say("the job has ended, and an attempt of it has not")
+        if over and not new.get("completionTime"):
+            self.say("the job has ended, and no time says when")
+        if new.get("observedGeneration", 0) < old.get("observedGeneration", 0):
+            self.say("observedGeneration goes back")
+
+    def _child_made(self, child: Raw) -> None:
+        meta = child["metadata"]
+        job = self._owner(child)
+        if job is None:
+            return  # Deleted a moment ago: the garbage collector takes the Job, too.
+        life, number = self._life(job), int(meta["labels"][LABEL_ATTEMPT])
+        status = job.get("status", {})
+        earlier = life.made.setdefault(number, [])
+        late = self.lenient
+        if number not in life.reserved:
+            self.say(f"Job {meta['name']} is made, and was never reserved")
+        if any(uid in life.recorded or uid in self._by_operator for uid in earlier) and not late:
+            self.say(f"attempt {number} is used twice")
+        earlier.append(meta["uid"])
+        if (is_true(status, "Failed") or is_true(status, "Complete")) and not late:
+            self.say(f"a finished job makes Job {meta['name']}")
+        attempts = status.get("attempts", [])
+        current = attempts and attempts[-1]["number"] == number and "endTime" not in attempts[-1]
+        if not current and not late:
+            self.say(f"Job {meta['name']} is made for an attempt that has ended")
+        active = [
+            c["metadata"]["name"]
+            for c in self.api.all("jobs", meta["namespace"])
+            if owned_by(c, job["metadata"]["uid"])
+            and not finished(c)
+            and "deletionTimestamp" not in c["metadata"]
+        ]
+        if len(active) > 1 and not late:
+            self.say(f"several attempts are active: {active}")
+
+    def _pod_changed(self, change: Change, *, ours: bool) -> None:
+        owners = [
+            child
+            for child in self.api.all("jobs", change.raw["metadata"]["namespace"])
+            if owned_by(change.raw, child["metadata"]["uid"])
+        ]
+        if ours and not (owners and self._owner(owners[0], any_owner=True)):
+            self.say(f"{change.who} has changed pod {change.raw['metadata']['name']}, not its own")
+        job = self._owner(owners[0]) if owners else None
+        if job and not self.lenient:
+            training = self.cluster.training.get(job["metadata"]["uid"], set())
+            if len({name.rpartition("-")[0] for name in training}) > 1:
+                self.say(f"two attempts train at a time: {sorted(training)}")

@@ -1,0 +1,343 @@
+"""One run of one schedule: the cluster, its users, and operators that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from kubeseg_operator.clock import stamp
+from kubeseg_types.names import API_VERSION, KIND, LABEL_ATTEMPT, LABEL_JOB, PLURAL
+from tests.faults import virtual_time
+from tests.faults.api_model import ApiModel, RefusedError
+from tests.faults.controllers import Controllers, finished, owned_by, terminal
+from tests.faults.expectation import shortcomings
+from tests.faults.network import Traffic
+from tests.faults.process import OperatorProcess, clock
+from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.schedule import Schedule
+from tests.faults.trainer import Cluster
+from tests.faults.watchdog import Watchdog
+
+Raw = dict[str, Any]
+SPACE, NAME = "team", "job"
+#: Seconds in which everything has converged: less than an audit takes, or several of them where
+#: events get lost, or one who knows no better has been at work.
+PATIENCE, PATIENCE_WITH_AUDITS = 290.0, 3000.0
+#: Seconds after which nothing is written any more, and for which nothing must be.
+SETTLED, QUIET = 75.0, 660.0
+#: Where events get lost, only audits settle it.
+SETTLED_BY_AUDITS = 680.0
+_RESTART = 3.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a schedule: no findings, if all is well."""
+
+    schedule: Schedule
+    findings: list[str]
+    writes: int
+    calls: int
+    story: str
+    events: str
+    log: list[str] = field(default_factory=list)
+
+
+class World:
+    """What scenarios act on."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.scenario: Scenario = SCENARIOS[schedule.scenario]
+        self.random = Random(f"{schedule.seed}/world")
+        self.api = ApiModel(lambda: stamp(clock()))
+        spread = 1.0 if schedule.jitter else 0.0
+        self.cluster = Cluster(Random(f"{schedule.seed}/cluster"), spread)
+        self.cluster.mishaps[NAME] = self.scenario.mishaps
+        self.cluster.has_room = self.scenario.has_room
+        self.cluster.deaf = frozenset({NAME} if self.scenario.deaf else ())
+        self.dog = Watchdog(self.api, self.cluster, clock, lenient=schedule.late_writers)
+        self.controllers = Controllers(self.api, self.cluster)
+        self.traffic = Traffic(self.api, schedule, self.dog.inspect, self.dog.say)
+        self.operators: list[OperatorProcess] = []
+        self._started = 0
+        self._retired: set[str] = set()
+
+    # What users see and do.
+
+    def job(self) -> Raw:
+        """The TrainingJob, or {}."""
+        return self.api.find(PLURAL, SPACE, NAME) or {}
+
+    def status(self) -> Raw:
+        """Its status, or {}."""
+        status: Raw = self.job().get("status", {})
+        return status
+
+    def _uid(self) -> str:
+        return str(self.job().get("metadata", {}).get("uid", ""))
+
+    def epochs(self) -> int:
+        """Epochs that were trained, as the workspace has them."""
+        run = self.cluster.runs.get(self._uid())
+        return run.epoch if run else 0
+
+    def starts(self) -> int:
+        """How often its trainer was started."""
+        run = self.cluster.runs.get(self._uid())
+        return run.starts if run else 0
+
+    def training(self) -> bool:
+        """A trainer of it runs."""
+        return bool(self.cluster.training.get(self._uid()))
+
+    def children(self) -> list[Raw]:
+        """Its Jobs."""
+        return [c for c in self.api.all("jobs", SPACE) if owned_by(c, self._uid())]
+
+    def pods(self) -> list[Raw]:
+        """Its pods that have not ended."""
+        names = {trainer.name for trainer in self.controllers.trainers.values() if not trainer.ended}
+        uids = [c["metadata"]["uid"] for c in self.children()]
+        return [
+            pod
+            for pod in self.api.all("pods", SPACE)
+            if not terminal(pod)
+            and (pod["metadata"]["name"] in names or any(owned_by(pod, uid) for uid in uids))
+        ]
+
+    async def hesitate(self) -> None:
+        """Users act at once, unless the schedule says otherwise."""
+        if self.schedule.jitter:
+            await asyncio.sleep(self.random.choice((0.0, 0.05, 0.3, 1.0, 4.0, 15.0)))
+
+    def apply(self) -> None:
+        """Create the TrainingJob."""
+        spec = {"dataset": {"name": "d"}, "training": {"epochs": self.scenario.epochs}}
+        self.put_job(NAME, spec | self.scenario.spec)
+
+    def put_job(self, name: str, spec: Raw) -> None:
+        """Create a TrainingJob of this name."""
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
+        self.api.create(PLURAL, SPACE, body, who="user")
+
+    def edit(self, **spec: Any) -> None:
+        """Change the spec, if the TrainingJob is still there."""
+        if self.job():
+            self.api.patch(PLURAL, SPACE, NAME, {"spec": spec}, who="user")
+
+    def delete_job(self, policy: str = "Background") -> None:
+        """Delete the TrainingJob."""
+        if self.job():
+            self.api.delete(PLURAL, SPACE, NAME, {"propagationPolicy": policy}, who="user")
+
+    def delete_pods(self) -> None:
+        """Delete its pods, as `kubectl delete pod` does."""
+        for pod in self.pods():
+            self.api.delete("pods", SPACE, pod["metadata"]["name"], {}, who="user")
+
+    def delete_children(self, policy: str = "Background") -> None:
+        """Delete its Jobs, as `kubectl delete job` does."""
+        options = {"propagationPolicy": policy}
+        for child in self.children():
+            self.api.delete("jobs", SPACE, child["metadata"]["name"], options, who="user")
+
+    def refuse_jobs(self, words: str | None) -> None:
+        """Let quota refuse new Jobs; None: no longer."""
+
+        def refuse(plural: str, _body: Raw) -> None:
+            if plural == "jobs" and words:
+                raise RefusedError(403, "Forbidden", words)
+
+        self.api.admission = refuse
+
+    def put_foreign_job(self) -> None:
+        """A Job of somebody else's, with the first attempt's name."""
+        self._foreign("jobs", {"metadata": {"name": f"{NAME}-1"}, "spec": {"suspend": True}})
+
+    def remove_foreign_job(self) -> None:
+        """Its owner takes it away."""
+        del self.dog.foreign["jobs", SPACE, f"{NAME}-1"]
+        self.api.delete("jobs", SPACE, f"{NAME}-1", {}, who="user")
+
+    def put_strangers(self) -> None:
+        """Objects that bear our labels, and are not ours."""
+        labels = {LABEL_JOB: NAME, LABEL_ATTEMPT: "1"}
+        meta = {"labels": labels}
+        template = {"suspend": True}
+        self._foreign("jobs", {"metadata": meta | {"name": "stranger"}, "spec": template})
+        other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "no-uid"}
+        owned = meta | {"name": "owned", "ownerReferences": [other | {"controller": True}]}
+        self._foreign("configmaps", {"metadata": {"name": "c"}})
+        uid = self.api.get("configmaps", SPACE, "c")["metadata"]["uid"]
+        owned["ownerReferences"][0]["uid"] = uid
+        self._foreign("jobs", {"metadata": owned, "spec": template})
+        for name in ("copy", "debugger"):
+            self._foreign("pods", {"metadata": meta | {"name": name}, "spec": {"nodeName": "n"}})
+            self.api.put_status("pods", SPACE, name, {"phase": "Running"}, who="user")
+
+    def _foreign(self, plural: str, body: Raw) -> None:
+        made = self.api.create(plural, SPACE, body, who="user")
+        self.dog.foreign[plural, SPACE, made["metadata"]["name"]] = made
+
+    # Operators.
+
+    def start_operator(self) -> OperatorProcess:
+        """A new process."""
+        self._started += 1
+        name = f"op-{self._started}"
+        made = OperatorProcess(name, self.traffic, self.schedule, self.controllers, self._died)
+        self.operators.append(made)
+        return made
+
+    def _died(self, operator: OperatorProcess) -> None:
+        self.operators.remove(operator)
+        if operator.who not in self._retired:
+            asyncio.get_running_loop().call_later(_RESTART, self.start_operator)
+
+    def _retire(self, operator: OperatorProcess) -> None:
+        self._retired.add(operator.who)
+        operator.kill()
+
+    def _kill(self) -> None:
+        if self.operators:
+            self.operators[0].kill()
+
+    def _freeze(self) -> None:
+        assert self.schedule.freeze
+        if not self.operators:
+            return
+        frozen = self.operators[0]
+        self._retired.add(frozen.who)
+        frozen.freeze()
+        self.start_operator()
+        loop = asyncio.get_running_loop()
+        loop.call_later(self.schedule.freeze.seconds, frozen.wake)
+        loop.call_later(self.schedule.freeze.seconds + 20, self._retire, frozen)
+
+    # The run.
+
+    async def run(self) -> Outcome:
+        """Live through the schedule."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: self.dog.say(f"loop: {context}"))
+        for at in self.schedule.kills:
+            loop.call_at(at, self._kill)
+        if self.schedule.freeze:
+            loop.call_at(self.schedule.freeze.at, self._freeze)
+        if self.schedule.twin is not None:
+            loop.call_at(self.schedule.twin, self.start_operator)
+        if self.schedule.dark:
+            self.cluster.unreachable = True
+            loop.call_at(self.schedule.dark, setattr, self.cluster, "unreachable", False)
+        self.start_operator()
+        if not self.schedule.disturbed:
+            self._monitor = loop.create_task(self._watch_progress())
+        if self.scenario.before:
+            await self.scenario.before(self)
+        await asyncio.sleep(0.5)
+        self.apply()
+        if self.scenario.act:
+            await self.scenario.act(self)
+        await self._converge()
+        return self._outcome()
+
+    @property
+    def _needs_audits(self) -> bool:
+        watching = self.schedule.watching
+        return bool(watching.drop or watching.cut or self.schedule.late_writers)
+
+    async def _watch_progress(self) -> None:
+        """With nothing going wrong, an epoch's end is in status within a second."""
+        seen: dict[tuple[str, int, int], float] = {}
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(0.25)
+            what = (self._uid(), self.epochs(), self.starts())
+            since = seen.setdefault(what, loop.time())
+            known = self.status().get("progress", {}).get("epoch", 0)
+            if known < what[1] and loop.time() - since > 2.0 and self.training():
+                self.dog.say(f"epoch {what[1]} has ended, and status tells of {known}")
+
+    async def _converge(self) -> None:
+        loop = asyncio.get_running_loop()
+        horizon = [0.0, *self.schedule.kills, self.schedule.dark, self.schedule.twin or 0.0]
+        if self.schedule.freeze:
+            horizon.append(self.schedule.freeze.at + self.schedule.freeze.seconds + 21)
+        await asyncio.sleep(max(0.0, max(horizon) - loop.time()))
+        until = loop.time() + (PATIENCE_WITH_AUDITS if self._needs_audits else PATIENCE)
+        while (missing := shortcomings(self)) and loop.time() < until and not self.dog.findings:
+            await asyncio.sleep(2.0)
+        if missing:
+            self.dog.say(f"it does not converge: {'; '.join(missing)}")
+        if self.dog.findings:
+            return
+        self.traffic.over = True
+        await asyncio.sleep(SETTLED_BY_AUDITS if self._needs_audits else SETTLED)
+        await self._quiet("in the end", QUIET)
+        for operator in list(self.operators):
+            operator.kill()
+        await self._quiet("by a new operator, in the end", 30.0)
+
+    async def _quiet(self, when: str, seconds: float) -> None:
+        before = len(self.traffic.done)
+        await asyncio.sleep(seconds)
+        if len(self.traffic.done) > before:
+            self.dog.say(f"written {when}: {self.traffic.done[before : before + 5]}")
+        for missing in shortcomings(self):
+            self.dog.say(f"{when} no longer so: {missing}")
+
+    def _outcome(self) -> Outcome:
+        traffic = self.traffic
+        events = sorted(
+            (e for e in self.api.all("events", SPACE) if e["involvedObject"]["name"] == NAME),
+            key=lambda e: int(e["metadata"]["resourceVersion"]),
+        )
+        attempts = self.status().get("attempts", [])
+        return Outcome(
+            self.schedule,
+            list(self.dog.findings),
+            traffic.writes,
+            traffic.writes + traffic.reads,
+            " ".join(f"{a.get('outcome')}/{a.get('reason')}" for a in attempts),
+            " ".join(event["reason"] for event in events),
+            list(traffic.done),
+        )
+
+
+class _Surprises(logging.Handler):
+    """The operator goes on after an unexpected error; here it is a finding."""
+
+    def __init__(self, dog: Watchdog) -> None:
+        super().__init__(logging.ERROR)
+        self._dog = dog
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self._dog.say(f"unexpected: {record.getMessage()}: {error!r}")
+
+
+def run(schedule: Schedule) -> Outcome:
+    """One schedule, from the beginning to the end."""
+
+    async def live() -> Outcome:
+        world = World(schedule)
+        log = logging.getLogger("kubeseg_operator")
+        handler, level, propagate = _Surprises(world.dog), log.level, log.propagate
+        log.addHandler(handler)
+        log.setLevel(logging.ERROR)
+        log.propagate = False
+        try:
+            return await world.run()
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
+            log.propagate = propagate
+
+    return virtual_time.run(live())
+
+
+__all__ = ["Outcome", "World", "finished", "run"]
