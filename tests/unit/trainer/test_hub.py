@@ -16,7 +16,8 @@ from kubeseg_types.exit_codes import ExitCode
 def test_a_hub_is_asked_again_before_it_is_given_up(
     failures: int, answers: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, pauses = failures, []
+    left = failures
+    pauses: list[float] = []
 
     def head(*_: object, **__: object) -> None:
         nonlocal left
@@ -25,8 +26,8 @@ def test_a_hub_is_asked_again_before_it_is_given_up(
             raise ConnectionError("no such host")
 
     monkeypatch.setattr(hub, "get_session", lambda: SimpleNamespace(head=head))
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub.time, "sleep", pauses.append)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("time.sleep", pauses.append)
     assert (hub._silent() is None) is answers
     assert pauses == list(hub.PAUSES[:failures])
 
