@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -23,6 +25,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
+    # So that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     jobs, repeats = options.jobs, options.repeats
     if jobs < 100:
         parser.error("--jobs: must be at least 100, or there is nothing to measure")

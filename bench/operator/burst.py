@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bench import ENVIRONMENT, ROOT
 from bench.operator.bare import bare
@@ -29,7 +29,7 @@ def _naive(plane: Plane, count: int) -> float:
             env=ENVIRONMENT, cwd=ROOT, stdout=output, stderr=output,
         )  # fmt: skip
     try:
-        return rate(plane, count)
+        return rate(plane, count, lambda: process.poll() is None)
     finally:
         process.terminate()
         process.wait(30)
@@ -55,12 +55,12 @@ def prepare(plane: Plane, count: int) -> None:
     asyncio.run(make())
 
 
-def rate(plane: Plane, count: int) -> float:
-    """Jobs a second that the operator, which runs, makes of the TrainingJobs there are."""
+def rate(plane: Plane, count: int, alive: Callable[[], bool]) -> float:
+    """Jobs a second that an operator, which runs, makes of the TrainingJobs there are."""
 
     async def measure() -> float:
         async with client_of(plane.kubeconfig) as client:
-            return await children_a_second(client, count, DEADLINE)
+            return await children_a_second(client, count, DEADLINE, alive)
 
     return asyncio.run(measure())
 
@@ -68,7 +68,7 @@ def rate(plane: Plane, count: int) -> float:
 def _ours(plane: Plane, count: int) -> tuple[float, dict[str, float]]:
     prepare(plane, count)
     with operator(plane) as running:
-        made = rate(plane, count)
+        made = rate(plane, count, running.lives)
         running.until_visited(count)
         found: dict[str, float] = {"memory": running.memory(), "processor": running.processor()}
         sent = writes(plane.audit_log, MANAGED_BY)

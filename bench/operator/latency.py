@@ -129,6 +129,9 @@ async def _pod(client: Client, child: Raw) -> None:
         },
         "spec": template["spec"] | {"nodeName": "bench"},
     }
+    # No controller makes it here, and no pod is made without it.
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+    await client.create(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts", account)
     made = await client.create(pods_path(NAMESPACE), pod)
     now = stamp(utc_now())
     status = {

@@ -88,8 +88,13 @@ async def how_many_children(client: Client) -> int:
     return len(answer.get("items") or []) + int(answer["metadata"].get("remainingItemCount") or 0)
 
 
-async def children_a_second(client: Client, count: int, deadline: float) -> float:
-    """Jobs made a second, from the first to the `count`-th; SystemExit after `deadline` s."""
+async def children_a_second(
+    client: Client, count: int, deadline: float, alive: Callable[[], bool]
+) -> float:
+    """Jobs made a second, from the first to the `count`-th.
+
+    SystemExit after `deadline` s, or where who makes them is not `alive`.
+    """
     began, first = time.monotonic(), None
     while True:
         made, now = await how_many_children(client), time.monotonic()
@@ -100,8 +105,8 @@ async def children_a_second(client: Client, count: int, deadline: float) -> floa
             if now == first:
                 raise SystemExit(f"{count} jobs are too few to measure")
             return (count - already) / (now - first)
-        if now - began > deadline:
-            raise SystemExit(f"only {made} of {count} Jobs after {deadline:.0f} s")
+        if now - began > deadline or not alive():
+            raise SystemExit(f"only {made} of {count} Jobs after {now - began:.0f} s")
         await asyncio.sleep(0.1)
 
 

@@ -32,6 +32,10 @@ def main() -> None:
                 manifest = child_job(job, spec, attempt=1, image="trainer:1")
                 await client.create(children_path(job.key.namespace), manifest)
 
+            @kopf.on.login()
+            def login(**more: Any) -> kopf.ConnectionInfo | None:
+                return kopf.login_with_kubeconfig(**more)
+
             settings = kopf.OperatorSettings()
             settings.posting.enabled = False
             settings.peering.standalone = True

@@ -54,6 +54,10 @@ class Operator:
         if time.monotonic() - self.began > DEADLINE:
             raise SystemExit(f"the operator takes too long: {doing} after {DEADLINE:.0f} s")
 
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
     def memory(self) -> float:
         """Resident memory now, in MB."""
         text = Path(f"/proc/{self.process.pid}/status").read_text()

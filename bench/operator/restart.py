@@ -62,7 +62,7 @@ def restart(count: int, *, repeats: int) -> Iterator[Measure]:
     with control_plane() as plane:
         prepare(plane, count)
         with operator(plane) as first:
-            rate(plane, count)
+            rate(plane, count, first.lives)
             first.until_visited(count)
         for kind, took in seconds.items():
             if kind == "ended":
