@@ -384,7 +384,7 @@ def test_the_second_time_it_answers_from_what_was_kept(
     first = _told(options)
     assert first["exitCode"] == 0
     assert first["message"].startswith(
-        'data set "discs" is good: 5 train, 1 val, 0 warnings; every'
+        'data set "discs" is good: 5 train, 1 validation, 0 warnings; every'
     )
     assert check(options, StopRequest()) == ExitCode.SUCCESS
     assert "an earlier look at the same files, network tried before" in _told(options)["message"]
