@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +65,7 @@ def check(options: CheckOptions, stop: StopRequest) -> int:
             log.error("%s", text)  # noqa: TRY400 - the sentence says it; a traceback adds nothing
         return _leave(options, code, text)
     how = "an earlier look at the same files" if report.kept else "every file looked at"
-    if options.network:
+    if options.network and not report.errors:
         how += ", network tried before" if tried_before else ", network tried"
     took = f"{how}, {time.monotonic() - began:.1f} s"
     if options.as_json:
@@ -87,8 +86,9 @@ def check(options: CheckOptions, stop: StopRequest) -> int:
 
 
 def _check(options: CheckOptions, config: TrainerConfig, stop: StopRequest) -> tuple[Report, bool]:
-    """The report, and whether the network had been tried before; network and data side by side,
-    since importing torch takes as long as looking at a thousand images.
+    """The report, and whether the network had been tried before.
+
+    The data comes first: with errors in it nobody has to wait for torch.
     """
     if not options.workspace.is_dir():
         raise ConfigurationError(
@@ -109,12 +109,12 @@ def _check(options: CheckOptions, config: TrainerConfig, stop: StopRequest) -> t
                 beat()
                 reporter.step("checking the data set", done, total)
 
-            if not options.network:
-                return _examine(options, config, progress), True
-            with ThreadPoolExecutor(1) as pool:
-                looking = pool.submit(_examine, options, config, progress)
-                kept = try_out(options.workspace.resolve(), task_kind(), config, beat)
-                return looking.result(), kept
+            beat()
+            report = _examine(options, config, progress)
+            if report.errors or not options.network:
+                return report, True
+            beat()
+            return report, try_out(options.workspace.resolve(), task_kind(), config, beat)
     finally:
         watchdog.stop()
 
