@@ -24,6 +24,8 @@ from tests.support.operator_rights import ACCOUNT, LEASE, operators_kubeconfig
 
 pytestmark = pytest.mark.cluster
 
+CRD = ROOT / "charts" / "kubeseg" / "files" / "trainingjobs.yaml"
+
 
 @pytest.fixture(scope="module")
 def place(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:

@@ -45,6 +45,7 @@ def check(draft: Draft) -> Decision:
     """Decide on the check: only where it is `awaited`."""
     record = draft.status.preflight
     if record is None or record.outcome is not None:
+        draft.end_strays(keep=None)
         return _reserve(draft)
     child = _child(draft, record)
     draft.end_strays(keep=child)
@@ -100,7 +101,6 @@ def _reserve(draft: Draft) -> Decision:
         interruptions=old.interruptions if old else 0,
     )
     draft.update(preflight=record, start_time=draft.status.start_time or draft.time)
-    draft.end_strays(keep=None)
     return draft.decided(_checking(draft))
 
 
