@@ -15,8 +15,14 @@ MAX_NAME_LENGTH = 52
 
 LABEL_JOB = f"{GROUP}/job"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
+#: On the Job that removes a run: the UID of its TrainingJob, which can't own it (the garbage
+#: collector would delete it with its owner, before it is done).
+LABEL_CLEANUP_OF = f"{GROUP}/cleanup-of"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "kubeseg-operator"
+
+#: Holds up the deletion of a TrainingJob until its run is removed (`artifacts.onDelete: Delete`).
+FINALIZER_ARTIFACTS = f"{GROUP}/artifacts"
 
 #: On the trainer's pod: its configuration (`trainer.TrainerConfig` as JSON).
 ANNOTATION_CONFIG = f"{GROUP}/config"

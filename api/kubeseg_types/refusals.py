@@ -43,18 +43,6 @@ REFUSALS: tuple[Refusal, ...] = (
         "must not be set: this version does not speak to Kueue",
         lambda s: s.queue_name is None,
     ),
-    Refusal(
-        "spec.preflight",
-        "self.preflight == 'Never'",
-        "must be Never: this version checks the data set as the trainer starts",
-        lambda s: s.preflight == "Never",
-    ),
-    Refusal(
-        "spec.artifacts.onDelete",
-        "self.artifacts.onDelete == 'Retain'",
-        "must be Retain: this version leaves a run's folder to you (runs/<job>/<uid>)",
-        lambda s: s.artifacts.on_delete == "Retain",
-    ),
 )
 
 

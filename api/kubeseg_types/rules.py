@@ -53,6 +53,8 @@ def _same(path: str) -> str:
 
 def _immutable() -> list[Rule]:
     fields = ["model", "dataset", "initFrom", "export", "workspace", "workers", "queueName"]
+    # What comes before the first attempt only.
+    fields += ["preflight"]
     for name, info in Training.model_fields.items():
         alias = info.alias or name
         if alias not in LIVE_TRAINING:

@@ -210,7 +210,9 @@ class Artifacts(Contract):
     """What becomes of the run's folder."""
 
     on_delete: Literal["Retain", "Delete"] = Field(
-        default="Retain", description="What happens to it when the TrainingJob is deleted."
+        default="Retain",
+        description="What happens to it when the TrainingJob is deleted, also after its time to "
+        "live: Delete removes runs/<job>/<uid> from the workspace.",
     )
 
 
@@ -264,7 +266,10 @@ class TrainingJobSpec(Contract):
         description="The TrainingJob is deleted so long after it finished; its run stays.",
     )
     preflight: Literal["Auto", "Never"] = Field(
-        default="Never", description="A check of the data set in a pod of its own, before a GPU."
+        default="Auto",
+        description="Auto checks the data set and the network in a pod without GPUs, before the "
+        "first attempt of a job that asks for GPUs. Without GPUs the trainer's own check at its "
+        "start says the same as fast.",
     )
     workspace: WorkspaceRef = Field(default_factory=WorkspaceRef)
 

@@ -14,6 +14,7 @@ class Phase(StrEnum):
     """A summary for people; programs read the conditions."""
 
     PENDING = "Pending"
+    CHECKING = "Checking"
     BLOCKED = "Blocked"
     STARTING = "Starting"
     RUNNING = "Running"
@@ -21,6 +22,8 @@ class Phase(StrEnum):
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+    #: Not finished, and being deleted together with its run.
+    DELETING = "Deleting"
 
 
 class ConditionType(StrEnum):
@@ -107,6 +110,56 @@ class Attempt(Lenient):
     node: str | None = Field(default=None, max_length=253)
 
 
+class CheckOutcome(StrEnum):
+    """How the check before the first attempt ended."""
+
+    PASSED = "Passed"
+    #: The job fails with it.
+    FAILED = "Failed"
+    #: It could not be made; the job goes on without it.
+    SKIPPED = "Skipped"
+    #: It is made again.
+    INTERRUPTED = "Interrupted"
+
+
+class Preflight(Lenient):
+    """The check before the first attempt of a job that asks for GPUs."""
+
+    number: int = Field(description="Of the newest check Job, from 1.")
+    job_name: str = Field(max_length=63)
+    uid: str | None = Field(default=None, max_length=64, description="UID of the check Job.")
+    reserved_time: Timestamp | None = None
+    start_time: Timestamp | None = None
+    end_time: Timestamp | None = None
+    outcome: CheckOutcome | None = None
+    reason: str | None = Field(
+        default=None, max_length=128, description="Why the check, or the one before it, ended."
+    )
+    message: str | None = Field(default=None, max_length=4096)
+    node: str | None = Field(default=None, max_length=253)
+    failures: int = Field(default=0, description="Checks that broke, whatever the data.")
+    interruptions: int = 0
+
+
+class CleanupOutcome(StrEnum):
+    """What became of a run whose TrainingJob is being deleted with it."""
+
+    REMOVED = "Removed"
+    #: It stays in the workspace; the message says why, and where.
+    LEFT = "Left"
+
+
+class Cleanup(Lenient):
+    """The removal of the run's folder (`artifacts.onDelete: Delete`) while the job is deleted."""
+
+    number: int = Field(description="Of the newest clean-up Job, from 1; 0: none was made.")
+    job_name: str | None = Field(default=None, max_length=63)
+    uid: str | None = Field(default=None, max_length=64, description="UID of the clean-up Job.")
+    reserved_time: Timestamp | None = None
+    outcome: CleanupOutcome | None = None
+    message: str | None = Field(default=None, max_length=4096)
+
+
 class Retry(Lenient):
     """Failures since the last progress."""
 
@@ -161,9 +214,11 @@ class TrainingJobStatus(Lenient):
         max_length=10,
         description="The last attempts, the newest at the end.",
     )
+    preflight: Preflight | None = None
     retry: Retry | None = None
     progress: JobProgress | None = None
     metrics: Metrics | None = None
     run: RunPointer | None = None
     finished: Finished | None = None
+    cleanup: Cleanup | None = None
     summary: Summary | None = None

@@ -5,6 +5,7 @@
     catalogue/models.json            the architectures on offer, once changed
     checks/<fingerprint>.json        what a look at a data set's files found
     checks/<fingerprint>.masks       the masks drawn from its annotations
+    checks/<digest>.tried            a network that takes pictures of a size
     weights/<encoder>/<name>.safetensors   pretrained weights of encoders
     runs/<job>/<uid>/                one TrainingJob's run
         run.json                     what it is, and why it ended (`trainer.RunRecord`)
@@ -16,6 +17,8 @@
         tensorboard/                 event files
         mlflow.json                  the run of the MLflow server that it is reported to
         model/                       the best model: config.json, model.safetensors, model.onnx
+        check.json                   all that is wrong with its data set, if anything is
+    runs/.removed-<job>-<uid>/       a run that is being removed
 
 All functions return paths relative to the workspace, with forward slashes.
 """

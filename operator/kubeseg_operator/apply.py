@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from kubeseg_operator.client import ApiError, Client
-from kubeseg_operator.decide import Action, CreateChild, DeleteChild, DeleteJob, PatchConfig
+from kubeseg_operator.decide import (
+    Action,
+    CreateChild,
+    DeleteChild,
+    DeleteJob,
+    PatchConfig,
+    SetFinalizers,
+)
 from kubeseg_operator.obstacles import MAX_WORDS, Obstacle, quota
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.store import Store
-from kubeseg_operator.views import JobView, Key, Raw, child_view, job_view, owner_uid, pod_view
+from kubeseg_operator.views import JobView, Key, Raw, child_view, job_view, pod_view
 from kubeseg_types.names import ANNOTATION_CONFIG, API_VERSION, GROUP, KIND, PLURAL, VERSION
 from kubeseg_types.status import TrainingJobStatus
 
@@ -53,7 +60,18 @@ class Applier:
                 only = {"uid": uid, "resourceVersion": version}
                 options = {"propagationPolicy": "Background", "preconditions": only}
                 await self._delete(job_path(job.key), options)
+            case SetFinalizers():
+                await self._set_finalizers(job, action)
         return None
+
+    async def refresh(self, job: JobView) -> None:
+        """The store was behind: read the job as it is now."""
+        try:
+            self._store.put_job(job_view(await self._client.get(job_path(job.key))))
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            self._store.drop_job(job.key, job.uid)
 
     async def write_status(self, job: JobView, status: TrainingJobStatus) -> JobView:
         """Replace the status of this very version. Raises ApiError, 409 where it is an old one."""
@@ -72,6 +90,26 @@ class Applier:
         written = job_view(await self._client.replace(job_path(job.key, "status"), body))
         self._store.put_job(written)
         return written
+
+    async def _set_finalizers(self, job: JobView, wanted: SetFinalizers) -> None:
+        meta = {
+            "uid": wanted.uid,
+            # Others' finalizers are in the list as this version has them.
+            "resourceVersion": wanted.version,
+            "finalizers": list(wanted.finalizers),
+        }
+        try:
+            patched = job_view(await self._client.merge(job_path(job.key), {"metadata": meta}))
+        except ApiError as error:
+            if error.code not in {404, 409, 422}:
+                raise
+            # Another version by now, or gone; 422: being deleted, which takes no more finalizers.
+            await self.refresh(job)
+            return
+        if patched.deleting and not patched.finalizers:
+            self._store.drop_job(job.key, job.uid)
+        else:
+            self._store.put_job(patched)
 
     async def _delete(self, path: str, options: Raw) -> Raw:
         try:
@@ -113,11 +151,11 @@ class Applier:
             if error.code == 404:
                 return Obstacle("NameTaken", f"Job {name} was there a moment ago: trying again.")
             raise
-        owner = owner_uid(found)
-        if owner == job.uid:
-            self._store.put_child(job.key, child_view(found))
+        child = child_view(found)
+        if child.owner == job.uid:
+            self._store.put_child(job.key, child)
             return None
-        if owner is not None:
+        if child.owner is not None:
             return Obstacle(
                 "PredecessorLeaving",
                 f"Job {name} belongs to a deleted TrainingJob of the same name: waiting until the "

@@ -32,7 +32,15 @@ _FALSE_REASONS = {
 }
 #: Phases whose message answers "why isn't it running?".
 _EXPLAINED = frozenset(
-    {Phase.BLOCKED, Phase.RETRYING, Phase.SUSPENDED, Phase.FAILED, Phase.PENDING}
+    {
+        Phase.BLOCKED,
+        Phase.CHECKING,
+        Phase.RETRYING,
+        Phase.SUSPENDED,
+        Phase.FAILED,
+        Phase.PENDING,
+        Phase.DELETING,
+    }
 )
 
 
@@ -55,6 +63,11 @@ def is_true(status: TrainingJobStatus, kind: ConditionType) -> bool:
     """True where this condition is."""
     found = condition(status, kind)
     return found is not None and found.status == "True"
+
+
+def is_finished(status: TrainingJobStatus) -> bool:
+    """Terminal means terminal."""
+    return is_true(status, ConditionType.COMPLETE) or is_true(status, ConditionType.FAILED)
 
 
 def _words(kind: ConditionType, standing: Standing) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from kubeseg_operator.apply import children_path, pods_path
 from kubeseg_operator.client import ApiError, Client
 from kubeseg_operator.decide import Ask, Observed
 from kubeseg_operator.store import Store
-from kubeseg_operator.views import Child, JobView, Key, Pod, Raw, child_view, owner_uid, pod_view
+from kubeseg_operator.views import Child, JobView, Key, Pod, Raw, child_view, pod_view
 from kubeseg_types.names import LABEL_JOB
 from kubeseg_types.trainer import Progress
 
@@ -29,7 +29,12 @@ class LiveReader:
         """Bring the store up to date on what is asked; events are returned."""
         match question:
             case Ask.CHILD:
-                await self._child(job)
+                attempts = job.status.get("attempts") or [{}]
+                await self._child(job, attempts[-1].get("jobName"))
+            case Ask.CHECK:
+                await self._child(job, (job.status.get("preflight") or {}).get("jobName"))
+            case Ask.CLEANUP:
+                await self._child(job, (job.status.get("cleanup") or {}).get("jobName"))
             case Ask.PODS:
                 await self._pods(job.key)
             case Ask.CHILD_EVENTS:
@@ -43,11 +48,9 @@ class LiveReader:
     def _own(self, job: JobView) -> list[Child]:
         return [child for child in self._store.children(job.key) if child.owner == job.uid]
 
-    async def _child(self, job: JobView) -> None:
-        attempts = job.status.get("attempts") or []
-        if not attempts:
+    async def _child(self, job: JobView, name: str | None) -> None:
+        if not name:
             return
-        name = attempts[-1].get("jobName", "")
         try:
             raw = await self._client.get(children_path(job.key.namespace, name))
         except ApiError as error:
@@ -57,8 +60,9 @@ class LiveReader:
                 if child.name == name:
                     self._store.drop_child(job.key, name, child.uid)
             return
-        if owner_uid(raw) == job.uid:
-            self._store.put_child(job.key, child_view(raw))
+        child = child_view(raw)
+        if child.owner == job.uid:
+            self._store.put_child(job.key, child)
 
     async def _pods(self, key: Key) -> None:
         selector = f"{LABEL_JOB}={key.name}"

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from kubeseg_operator.apply import Applier, job_path
+from kubeseg_operator.apply import Applier
 from kubeseg_operator.client import ApiError, ApiUnreachableError, Client
 from kubeseg_operator.clock import utc_now
 from kubeseg_operator.conditions import meaningful
-from kubeseg_operator.decide import Ask, Decision, Settings, decide
+from kubeseg_operator.decide import Ask, Decision, SetFinalizers, Settings, decide
 from kubeseg_operator.observe import LiveReader, observed
 from kubeseg_operator.obstacles import Obstacle
 from kubeseg_operator.poller import Poller, target_of
 from kubeseg_operator.store import Store
 from kubeseg_operator.story import event_manifest, happenings
-from kubeseg_operator.views import JobView, Key, Raw, job_view
+from kubeseg_operator.views import JobView, Key, Raw
 from kubeseg_types.status import TrainingJobStatus
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,13 @@ class Reconciler:
                     decision = await self._decide(job, obstacle)
                     break
             requeue = decision.requeue_after
+            if any(isinstance(action, SetFinalizers) for action in decision.actions):
+                # The job has changed, and its status is decided on anew.
+                requeue = 15.0
+                known = self._store.job(key)
+                if known is None or known.version != job.version:
+                    continue
+                break  # nothing came of it: somebody else wants it so
             if not await self._write(job, decision.status):
                 break
         self._aim(key)
@@ -93,7 +100,7 @@ class Reconciler:
     async def _write(self, job: JobView, status: TrainingJobStatus) -> bool:
         """Write `status` where it is worth it; True where the job has changed by it."""
         before = TrainingJobStatus.model_validate(job.status)
-        if job.deleting or not meaningful(before, status):
+        if not meaningful(before, status):
             return False
         try:
             written = await self._applier.write_status(job, status)
@@ -102,21 +109,12 @@ class Reconciler:
                 self._store.drop_job(job.key, job.uid)
                 return True
             if error.code == 409:
-                await self._refresh(job)
+                await self._applier.refresh(job)
                 return True
             raise
         self._written(written, before, status)
         await self._tell(written, before, status)
         return True
-
-    async def _refresh(self, job: JobView) -> None:
-        """The store was behind: read the job as it is now."""
-        try:
-            self._store.put_job(job_view(await self._client.get(job_path(job.key))))
-        except ApiError as error:
-            if error.code != 404:
-                raise
-            self._store.drop_job(job.key, job.uid)
 
     async def _tell(
         self, job: JobView, before: TrainingJobStatus, after: TrainingJobStatus

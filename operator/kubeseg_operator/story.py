@@ -13,7 +13,14 @@ from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import JobView, Raw
 from kubeseg_types.exit_codes import Outcome
 from kubeseg_types.names import API_VERSION, KIND, MANAGED_BY
-from kubeseg_types.status import Attempt, ConditionType, TrainingJobStatus
+from kubeseg_types.status import (
+    Attempt,
+    CheckOutcome,
+    CleanupOutcome,
+    ConditionType,
+    Phase,
+    TrainingJobStatus,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ def happenings(old: TrainingJobStatus, new: TrainingJobStatus, now: datetime) ->
             told.append(Happening("Normal", "AttemptStarted", _started(new, attempt)))
         if attempt.end_time and (was is None or not was.end_time):
             told += _ended(new, attempt, now)
+    told += _errands(old, new)
     for kind, tell in _ON_TRUE.items():
         found, was_condition = condition(new, kind), condition(old, kind)
         if found is None or found.status != "True":
@@ -44,7 +52,7 @@ def happenings(old: TrainingJobStatus, new: TrainingJobStatus, now: datetime) ->
             told.append(Happening(tell[0], tell[1], found.message))
     resumed = is_true(old, ConditionType.SUSPENDED) and not is_true(new, ConditionType.SUSPENDED)
     over = is_true(new, ConditionType.COMPLETE) or is_true(new, ConditionType.FAILED)
-    if resumed and not over:
+    if resumed and not over and new.phase is not Phase.DELETING:
         told.append(Happening("Normal", "Resumed", "spec.suspend is false again"))
     if is_true(old, ConditionType.COMPLETE) and not is_true(new, ConditionType.COMPLETE):
         told.append(Happening("Normal", "Reopened", "spec.training.epochs was raised: training on"))
@@ -56,6 +64,29 @@ _ON_TRUE = {
     ConditionType.SUSPENDED: ("Normal", "Suspended"),
     ConditionType.COMPLETE: ("Normal", "Succeeded"),
     ConditionType.FAILED: ("Warning", "Failed"),
+}
+
+
+def _errands(old: TrainingJobStatus, new: TrainingJobStatus) -> list[Happening]:
+    """How the check before the first attempt ended, and what became of a deleted job's run."""
+    told: list[Happening] = []
+    was, check = old.preflight, new.preflight
+    if check and not (was and was.outcome is check.outcome) and check.outcome in _CHECKED:
+        told.append(Happening(*_CHECKED[check.outcome], check.message or ""))
+    cleanup = new.cleanup
+    if cleanup and cleanup.outcome and not (old.cleanup and old.cleanup.outcome):
+        told.append(Happening(*_CLEANED[cleanup.outcome], cleanup.message or ""))
+    return told
+
+
+#: A check that failed is told of by the job's own end, one to be made again by the next one.
+_CHECKED = {
+    CheckOutcome.PASSED: ("Normal", "Checked"),
+    CheckOutcome.SKIPPED: ("Warning", "CheckSkipped"),
+}
+_CLEANED = {
+    CleanupOutcome.REMOVED: ("Normal", "ArtifactsRemoved"),
+    CleanupOutcome.LEFT: ("Warning", "ArtifactsLeft"),
 }
 
 

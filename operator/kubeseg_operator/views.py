@@ -14,6 +14,7 @@ from kubeseg_types.names import (
     GROUP,
     KIND,
     LABEL_ATTEMPT,
+    LABEL_CLEANUP_OF,
     LABEL_JOB,
     TRAINER_CONTAINER,
 )
@@ -43,6 +44,9 @@ class JobView:
     generation: int
     created: str
     deleting: bool
+    #: When its deletion was asked for.
+    deleted: str | None
+    finalizers: tuple[str, ...]
     annotations: dict[str, str]
     spec: Raw
     status: Raw
@@ -50,7 +54,9 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A child Job. `owner` is the UID of the TrainingJob that controls it, if one does."""
+    """A child Job. `owner` is the UID of the TrainingJob that controls it, if one does, or whose
+    run it removes.
+    """
 
     name: str
     uid: str
@@ -133,6 +139,8 @@ def job_view(raw: Raw) -> JobView:
         generation=meta.get("generation", 0),
         created=meta.get("creationTimestamp", ""),
         deleting="deletionTimestamp" in meta,
+        deleted=meta.get("deletionTimestamp"),
+        finalizers=tuple(meta.get("finalizers") or ()),
         annotations={
             name: value
             for name, value in (meta.get("annotations") or {}).items()
@@ -173,7 +181,7 @@ def child_view(raw: Raw) -> Child:
         uid=meta.get("uid", ""),
         version=meta.get("resourceVersion", ""),
         created=meta.get("creationTimestamp", ""),
-        owner=owner_uid(raw),
+        owner=owner_uid(raw) or (meta.get("labels") or {}).get(LABEL_CLEANUP_OF),
         attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
         deleting="deletionTimestamp" in meta,
         started=(raw.get("status") or {}).get("startTime"),

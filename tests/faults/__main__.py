@@ -1,9 +1,9 @@
 """`python -m tests.faults`: run schedules, or one of them again.
 
-    python -m tests.faults --schedules 10000            # the grid first, then random ones
-    python -m tests.faults --seed 4711                  # a random schedule again
-    python -m tests.faults --replay "retry w3:lost"     # any schedule, by its text
-    python -m tests.faults --mutants                    # is the harness worth something?
+python -m tests.faults --schedules 10000            # the grid first, then random ones
+python -m tests.faults --seed 4711                  # a random schedule again
+python -m tests.faults --replay "retry w3:lost"     # any schedule, by its text
+python -m tests.faults --mutants                    # is the harness worth something?
 """
 
 from __future__ import annotations

@@ -29,7 +29,11 @@ def shortcomings(world: World) -> list[str]:
     if not job:
         return [*missing, "there is no TrainingJob"]
     status = job.get("status", {})
-    if scenario.unheard and world.schedule.disturbed and not status.get("progress", {}).get("epoch"):
+    if (
+        scenario.unheard
+        and world.schedule.disturbed
+        and not status.get("progress", {}).get("epoch")
+    ):
         true = [c["reason"] for c in true_conditions(status)]
         if status.get("phase") == "Failed" and true == [scenario.unheard]:
             return missing + _of_children(world, scenario)
@@ -45,9 +49,7 @@ def _of_status(world: World, scenario: Scenario, job: Raw) -> list[str]:
         missing.append(f"reason {true[0]}, not {' or '.join(scenario.reasons)}")
     if status.get("observedGeneration") != job["metadata"]["generation"]:
         missing.append("the newest generation is not observed")
-    story = " ".join(
-        f"{a.get('outcome')}/{a.get('reason')}" for a in status.get("attempts", [])
-    )
+    story = " ".join(f"{a.get('outcome')}/{a.get('reason')}" for a in status.get("attempts", []))
     if not re.fullmatch(_pattern(world, scenario), story):
         missing.append(f"attempts {story!r}, not {scenario.story!r}")
     missing += _of_progress(world, scenario, job)

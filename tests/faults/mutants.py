@@ -209,7 +209,7 @@ MUTANTS = (
         "decide.attempt",
         "    if child.deleting or spec.suspend:\n",
         "    if child.deleting and spec.suspend:\n"
-        '        return ended(draft, _as_asked(draft, ending(None, [])))\n'
+        "        return ended(draft, _as_asked(draft, ending(None, [])))\n"
         "    if child.deleting or spec.suspend:\n",
     ),
     Mutant(

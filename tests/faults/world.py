@@ -100,7 +100,9 @@ class World:
 
     def pods(self) -> list[Raw]:
         """Its pods that have not ended."""
-        names = {trainer.name for trainer in self.controllers.trainers.values() if not trainer.ended}
+        names = {
+            trainer.name for trainer in self.controllers.trainers.values() if not trainer.ended
+        }
         uids = [c["metadata"]["uid"] for c in self.children()]
         return [
             pod

@@ -382,3 +382,37 @@ def test_ttl_deletes_the_trainingjob(place: Place) -> None:
         "it is gone",
         lambda: place.get("tj", "brief") == {} and "brief" in str(place.calls("brief")),
     )
+
+
+def test_a_bad_data_set_ends_the_job_before_its_first_attempt(place: Place) -> None:
+    gpu = {"resources": {"gpus": 1, "cpu": "10m", "memory": "64Mi"}}
+    words = 'data set "x": 1 of 9 images with masks can\'t be used: masks/a.png has label 12'
+    place.job("unfit", {"epochs": 1, "check": {"exit": 3, "message": words}}, **gpu)
+    status = place.phase("unfit", "Failed")
+    assert status["summary"]["why"] == words
+    assert place.written("unfit")[:2] == ["update trainingjobs status", "create jobs"]
+    assert not place.get("job", "unfit-1")
+
+
+def test_a_suspension_in_the_middle_of_a_check(place: Place) -> None:
+    gpu = {"resources": {"gpus": 1, "cpu": "10m", "memory": "64Mi"}}
+    place.job("unhurried", {"epochs": 0, "check": {"seconds": 3}}, **gpu)
+    place.until("unhurried", lambda s: s.get("preflight", {}).get("startTime"))
+    place.edit("unhurried", suspend=True)
+    status = place.phase("unhurried", "Suspended")
+    assert status["preflight"]["reason"] == "Suspended"
+    assert place.items("pod", "kubeseg.dev/job=unhurried") == []
+    place.edit("unhurried", suspend=False)
+    status = place.phase("unhurried", "Succeeded")
+    assert (status["preflight"]["number"], status["preflight"]["outcome"]) == (2, "Passed")
+    assert [a["number"] for a in status["attempts"]] == [1]
+
+
+def test_the_finalizer_comes_and_goes_with_the_wish(place: Place) -> None:
+    place.job("kept", {"epochs": 100, "seconds": 100}, artifacts={"onDelete": "Delete"})
+    place.phase("kept", "Running")
+    assert place.get("tj", "kept")["metadata"]["finalizers"] == ["kubeseg.dev/artifacts"]
+    place.edit("kept", artifacts={"onDelete": "Retain"})
+    place.wait("tj", "kept", lambda tj: "finalizers" not in tj["metadata"])
+    place.kubectl("delete", "tj", "kept")
+    assert not place.get("job", "kept-cleanup1")

@@ -21,6 +21,7 @@ Raw = dict[str, Any]
 _PATH = re.compile(
     r"^/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/([^/]+))?/([a-z]+)(?:/([^/]+))?(/status)?$"
 )
+NOW = "2026-01-02T03:04:05Z"
 _KINDS = {kind.plural: kind for kind in (JOBS, CHILDREN, PODS)}
 
 
@@ -31,6 +32,7 @@ class Fault:
     matches: Callable[[str, str], bool]
     #: "before": nothing is done; "after": it is done, and the answer is lost; else an HTTP code.
     how: str | int
+    message: str = "as the test wanted"
 
 
 @dataclass(slots=True)
@@ -92,8 +94,12 @@ class FakeApi:
         lost = self._fault("PATCH", path)
         known = self._found(plural, namespace, name, "PATCH", path)
         self._check(known, body["metadata"], "PATCH", path)
-        annotations = known["metadata"].get("annotations", {}) | body["metadata"]["annotations"]
-        changed = self.change(plural, namespace, name, metadata={"annotations": annotations})
+        wanted = body["metadata"]
+        if "finalizers" in wanted:
+            changed = self._finalize(known, wanted["finalizers"], plural, path)
+        else:
+            annotations = known["metadata"].get("annotations", {}) | wanted["annotations"]
+            changed = self.change(plural, namespace, name, metadata={"annotations": annotations})
         self.writes.append(f"patch {plural}")
         return self._answer(changed, lost)
 
@@ -103,11 +109,23 @@ class FakeApi:
         known = self._found(plural, namespace, name, "DELETE", path)
         self._check(known, options["preconditions"], "DELETE", path)
         self.writes.append(f"delete {plural}")
-        if options["propagationPolicy"] == "Foreground":
-            leaving = self.change(plural, namespace, name, metadata={"deletionTimestamp": "now"})
+        if options["propagationPolicy"] == "Foreground" or known["metadata"].get("finalizers"):
+            leaving = self.change(plural, namespace, name, metadata={"deletionTimestamp": NOW})
             return self._answer(leaving, lost)
         self.remove(plural, namespace, name)
         return self._answer({}, lost)
+
+    def _finalize(self, known: Raw, finalizers: list[str], plural: str, path: str) -> Raw:
+        """Other finalizers; without any, an object that is being deleted is gone."""
+        meta = known["metadata"]
+        deleting = "deletionTimestamp" in meta
+        if deleting and not set(finalizers) <= set(meta.get("finalizers", [])):
+            raise ApiError(422, "Invalid", "no new finalizers can be added", "PATCH", path)
+        where = (plural, meta["namespace"], meta["name"])
+        changed = self.change(*where, metadata={"finalizers": finalizers})
+        if deleting and not finalizers:
+            self.remove(*where)
+        return changed
 
     # What tests do: they play the users and the controllers.
 
@@ -117,7 +135,7 @@ class FakeApi:
         meta = made.setdefault("metadata", {})
         number = next(self._versions)
         meta.setdefault("uid", f"uid-{number}")
-        meta.setdefault("creationTimestamp", "2026-01-02T03:04:05Z")
+        meta.setdefault("creationTimestamp", NOW)
         meta["resourceVersion"] = str(number)
         self.objects[plural, meta["namespace"], meta["name"]] = made
         self._tell(plural, made, deleted=False)
@@ -181,7 +199,7 @@ class FakeApi:
                     return True
                 if fault.how == "before":
                     raise ApiUnreachableError(f"{verb} {path}: no answer")
-                raise ApiError(int(fault.how), "Fault", "as the test wanted", verb, path)
+                raise ApiError(int(fault.how), "Fault", fault.message, verb, path)
         return False
 
     def _answer(self, content: Raw, lost: bool) -> Raw:

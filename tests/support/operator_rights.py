@@ -39,6 +39,9 @@ EXERCISED: dict[Right, str] = {
         "kubeseg.dev", "trainingjobs", "get"
     ): f"{_CLUSTER}::test_what_others_change_meanwhile_is_kept",
     Right("kubeseg.dev", "trainingjobs", "delete"): f"{_CLUSTER}::test_ttl_deletes_the_trainingjob",
+    Right(
+        "kubeseg.dev", "trainingjobs", "patch"
+    ): f"{_CLUSTER}::test_the_finalizer_comes_and_goes_with_the_wish",
     Right("kubeseg.dev", "trainingjobs/status", "update"): _LIFE,
     Right("batch", "jobs", "list"): _LIFE,
     Right("batch", "jobs", "watch"): _LIFE,

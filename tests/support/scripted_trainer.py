@@ -3,7 +3,8 @@
 It keeps the trainer's contract as the operator sees it: the configuration file, `/progress`,
 SIGTERM, exit codes and the termination message. `SCRIPT` (JSON) says what happens:
 `epochs` to finish, `seconds` each, the `exit` code then, `message`, and `serve`: "well" (default),
-"lies", "hangs", "floods" or "nothing".
+"lies", "hangs", "floods" or "nothing"; `check`: `seconds`, `exit` code and `message` of the check
+that comes before a GPU is taken.
 """
 
 from __future__ import annotations
@@ -147,8 +148,23 @@ def end(code: int, message: str) -> None:
     sys.exit(code)
 
 
+def check() -> None:
+    script = SCRIPT.get("check", {})
+    if STOPPED.wait(script.get("seconds", 0)):
+        script = {"exit": 75, "message": "interrupted by SIGTERM"}
+    told = {
+        "exitCode": script.get("exit", 0),
+        "reason": "Scripted",
+        "message": script.get("message", "all is well"),
+    }
+    Path("/dev/termination-log").write_text(json.dumps(told))
+    sys.exit(told["exitCode"])
+
+
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: STOPPED.set())
+    if sys.argv[1] == "check":
+        check()
     if SCRIPT.get("serve") != "nothing":
         server = ThreadingHTTPServer((os.environ["POD_IP"], 9100), Handler)
         server.daemon_threads = True

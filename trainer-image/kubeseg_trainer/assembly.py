@@ -20,7 +20,6 @@ from kubeseg_trainer.engine.hardware import (
 )
 from kubeseg_trainer.engine.loggers.start import start_loggers
 from kubeseg_trainer.engine.loop import Loop
-from kubeseg_trainer.engine.optimizer import refuse_optimizer
 from kubeseg_trainer.engine.precision import asked_for
 from kubeseg_trainer.engine.report import Reporter
 from kubeseg_trainer.engine.signals import StopRequest
@@ -32,6 +31,7 @@ from kubeseg_trainer.errors import ConfigurationError, DatasetError
 from kubeseg_trainer.milestones import Milestones
 from kubeseg_trainer.run_directory import RunDirectory
 from kubeseg_trainer.tasks import TaskKind
+from kubeseg_trainer.trial import refuse_configuration
 from kubeseg_types.trainer import TrainerConfig
 
 
@@ -45,10 +45,9 @@ def refuse_early(
     """ConfigurationError where the training can't be what is asked for, whatever the data, or the
     weights it is to begin with can't be had. `beat` is called while it waits for a hub.
     """
-    refuse_optimizer(config.training.optimizer)
+    refuse_configuration(kind, config)
     _refuse_idle_ranks(config, group)
     asked_for(config.training, choose_device(group.local_rank))
-    kind.refuse_early(config)
     if group.leads and _begins(config, run):
         kind.find_beginning(run.workspace, config, beat)
 

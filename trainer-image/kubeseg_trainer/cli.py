@@ -13,6 +13,7 @@ from kubeseg_trainer.ending import Ending, leave
 from kubeseg_trainer.environment import follow_launcher, prepare_environment, prepare_logging
 from kubeseg_trainer.errors import ConfigurationError
 from kubeseg_trainer.placement import launched, pod_of, visible_gpus
+from kubeseg_trainer.remove_command import add_remove_command, remove
 from kubeseg_trainer.weights_command import add_weights_command, put_weights
 from kubeseg_types.exit_codes import ExitCode
 from kubeseg_types.names import ENV_POD_IP, TERMINATION_LOG, TRAINER_PORT
@@ -68,6 +69,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--config", type=Path, required=True, help="as of train")
     check.add_argument("--workspace", type=Path, required=True, help="folder with datasets/")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
+    check.add_argument(
+        "--network",
+        action="store_true",
+        help="also try the network at this size, the augmentation, and the weights to begin with",
+    )
+    check.add_argument(
+        "--termination-log", type=Path, default=Path(TERMINATION_LOG), help="as of train"
+    )
 
     predict = commands.add_parser(
         "predict",
@@ -107,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_weights_command(commands)
+    add_remove_command(commands)
     return parser
 
 
@@ -134,6 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command == "weights":
         prepare_logging(terminal=True)
         return put_weights(options)
+    if options.command == "remove":
+        prepare_logging(terminal=True)
+        return remove(options)
     return _train(options, argv)
 
 
@@ -184,14 +197,21 @@ def _train(options: argparse.Namespace, argv: Sequence[str] | None) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from kubeseg_trainer.check_command import check
+    from kubeseg_trainer.check_command import CheckOptions, check
     from kubeseg_trainer.engine.signals import StopRequest
 
     stop = StopRequest()
     stop.install()
     # A report as JSON stands alone on stdout.
     prepare_logging(terminal=True, stream=sys.stderr if options.json else None)
-    return check(options.config, options.workspace, stop, as_json=options.json)
+    chosen = CheckOptions(
+        config=options.config,
+        workspace=options.workspace,
+        as_json=options.json,
+        network=options.network,
+        termination_log=options.termination_log,
+    )
+    return check(chosen, stop)
 
 
 if __name__ == "__main__":

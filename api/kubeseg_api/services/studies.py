@@ -105,7 +105,13 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def manifest(parameters: StudyParameters, study: str, template: Mapping[str, Any]) -> Job:
     """The study's TrainingJob. Raises ValueError where the contract doesn't allow it."""
     spec = merged(template, parameters.spec())
-    refused = refusals(TrainingJobSpec.model_validate(spec))
+    wanted = TrainingJobSpec.model_validate(spec)
+    refused = refusals(wanted)
+    if wanted.artifacts.on_delete != "Retain":
+        refused.append(
+            "spec.artifacts.onDelete: must be Retain: metrics and weights of a study stay when it "
+            "is deleted"
+        )
     if refused:
         raise ValueError("; ".join(refused))
     return {

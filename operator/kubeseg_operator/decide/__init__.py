@@ -9,6 +9,7 @@ from kubeseg_operator.decide.model import (
     DeleteJob,
     Observed,
     PatchConfig,
+    SetFinalizers,
     Settings,
 )
 from kubeseg_operator.decide.visit import decide
@@ -22,6 +23,7 @@ __all__ = [
     "DeleteJob",
     "Observed",
     "PatchConfig",
+    "SetFinalizers",
     "Settings",
     "decide",
 ]

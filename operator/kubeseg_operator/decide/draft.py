@@ -9,6 +9,7 @@ from typing import Any
 from kubeseg_operator.clock import parse, stamp
 from kubeseg_operator.conditions import Standing, describe
 from kubeseg_operator.decide.model import Action, Ask, Decision, DeleteChild, Observed, Settings
+from kubeseg_operator.errands import errand_number
 from kubeseg_operator.views import Child, JobView, Pod
 from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.status import Attempt, Phase, Retry, TrainingJobStatus
@@ -128,15 +129,22 @@ class Draft:
 def strays(seen: Observed, status: TrainingJobStatus) -> list[DeleteChild]:
     """Jobs of ours that still run, to be ended; the running attempt's is among them.
 
-    A Job of an attempt that `status` does not know yet is none: this status is an old one, since
-    an attempt is in status before its Job is made.
+    A Job that `status` does not know yet is none: this status is an old one, since an attempt, a
+    check or a clean-up is in status before its Job is made.
     """
-    newest = status.attempts[-1].number if status.attempts else 0
     return [
         DeleteChild(child.name, child.uid)
         for child in seen.children
-        if child.finished is None and not child.deleting and child.attempt <= newest
+        if child.finished is None and not child.deleting and _is_known(child, status)
     ]
+
+
+def _is_known(child: Child, status: TrainingJobStatus) -> bool:
+    errand = errand_number(child.name)
+    if child.attempt or errand is None:
+        return child.attempt <= (status.attempts[-1].number if status.attempts else 0)
+    record = status.preflight if errand[0] == "check" else status.cleanup
+    return errand[1] <= (record.number if record else 0)
 
 
 def starting(attempt: Attempt) -> Standing:

@@ -10,12 +10,13 @@ from kubeseg_operator.decide.model import Decision
 from kubeseg_operator.outcome import Ending, clip
 from kubeseg_operator.progress import fold_ending
 from kubeseg_types.exit_codes import Outcome
-from kubeseg_types.status import Attempt, Finished, Phase, Retry, RunPointer
+from kubeseg_types.status import Attempt, CheckOutcome, Finished, Phase, Retry, RunPointer
 from kubeseg_types.workspace import run_dir
 
 KEPT_ATTEMPTS = 10
 #: Reasons of interruptions that are this operator's own doing: no sign of a loop.
-OWN_REASONS = frozenset({"Suspended", "Stopped"})
+DELETED = "Deleted"
+OWN_REASONS = frozenset({"Suspended", "Stopped", DELETED})
 _COUNTED = {Outcome.FAILED, Outcome.OUT_OF_MEMORY}
 
 
@@ -211,5 +212,9 @@ def fail(draft: Draft, reason: str, message: str) -> Decision:
     """The job has failed; a Job that still runs is ended after status says so."""
     if draft.active:
         end_attempt(draft, Ending(Outcome.INTERRUPTED, reason, f"ended by the operator: {reason}"))
+    check = draft.status.preflight
+    if check and check.outcome is None:
+        closed = {"outcome": CheckOutcome.INTERRUPTED, "reason": reason, "end_time": draft.time}
+        draft.update(preflight=check.model_copy(update=closed))
     draft.update(completion_time=draft.time)
     return draft.decided(Standing(Phase.FAILED, reason, message or reason))

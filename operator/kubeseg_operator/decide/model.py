@@ -18,6 +18,9 @@ class Ask(StrEnum):
     CHILD = "Child"
     #: Which pods of the running attempt are there?
     PODS = "Pods"
+    #: Are the check's, the clean-up's Job really not there?
+    CHECK = "Check"
+    CLEANUP = "Cleanup"
     #: Events on the running attempt's Job, or on its pod.
     CHILD_EVENTS = "ChildEvents"
     POD_EVENTS = "PodEvents"
@@ -78,7 +81,18 @@ class DeleteJob:
     version: str
 
 
-Action = CreateChild | DeleteChild | PatchConfig | DeleteJob
+@dataclass(frozen=True, slots=True)
+class SetFinalizers:
+    """Give the TrainingJob, in this very version, these finalizers. Nothing else of the decision
+    counts then but actions before it: the next decision is made from what came of it.
+    """
+
+    uid: str
+    version: str
+    finalizers: tuple[str, ...]
+
+
+Action = CreateChild | DeleteChild | PatchConfig | DeleteJob | SetFinalizers
 
 
 @dataclass(frozen=True, slots=True)

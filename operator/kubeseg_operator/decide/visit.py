@@ -7,12 +7,22 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from kubeseg_operator.clock import add, parse
-from kubeseg_operator.conditions import is_true
+from kubeseg_operator.conditions import is_finished, is_true
 from kubeseg_operator.decide.attempt import follow
 from kubeseg_operator.decide.draft import Draft, strays
 from kubeseg_operator.decide.ends import fail, next_attempt
-from kubeseg_operator.decide.model import Decision, DeleteChild, DeleteJob, Observed, Settings
+from kubeseg_operator.decide.leaving import finalizers, leave, let_go
+from kubeseg_operator.decide.model import (
+    Decision,
+    DeleteChild,
+    DeleteJob,
+    Observed,
+    SetFinalizers,
+    Settings,
+)
+from kubeseg_operator.decide.preflight import awaited, check
 from kubeseg_operator.views import JobView
+from kubeseg_types.names import FINALIZER_ARTIFACTS
 from kubeseg_types.refusals import refusals
 from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.status import ConditionType, Phase, TrainingJobStatus
@@ -20,11 +30,12 @@ from kubeseg_types.status import ConditionType, Phase, TrainingJobStatus
 
 def decide(job: JobView, seen: Observed, now: datetime, settings: Settings) -> Decision:
     """What is to be done for `job`. Raises ValueError where its status can't be read."""
-    before = TrainingJobStatus.model_validate(job.status)
     if job.deleting:
-        # The garbage collector does the rest: every child has an owner reference.
-        return Decision(before)
+        return _leave(job, seen, now, settings)
+    before = TrainingJobStatus.model_validate(job.status)
     spec = read_spec(job)
+    if not isinstance(spec, list) and finalizers(job, spec) != job.finalizers:
+        return Decision(before, (SetFinalizers(job.uid, job.version, finalizers(job, spec)),))
     if is_finished(before) and not _reopens(before, spec):
         return _rest(job, before, seen, now, spec)
     if isinstance(spec, list):
@@ -42,7 +53,9 @@ def decide(job: JobView, seen: Observed, now: datetime, settings: Settings) -> D
             f"{draft.status.start_time}",
         )
     attempt = draft.active
-    return next_attempt(draft) if attempt is None else follow(draft, attempt)
+    if attempt is not None:
+        return follow(draft, attempt)
+    return check(draft) if awaited(draft) else next_attempt(draft)
 
 
 def read_spec(job: JobView) -> TrainingJobSpec | list[str]:
@@ -55,11 +68,6 @@ def read_spec(job: JobView) -> TrainingJobSpec | list[str]:
             for problem in error.errors(include_url=False, include_input=False)
         ]
     return refusals(spec) or spec
-
-
-def is_finished(status: TrainingJobStatus) -> bool:
-    """Terminal means terminal."""
-    return is_true(status, ConditionType.COMPLETE) or is_true(status, ConditionType.FAILED)
 
 
 def _reopens(status: TrainingJobStatus, spec: TrainingJobSpec | list[str]) -> bool:
@@ -77,6 +85,22 @@ def _deadline_passed(draft: Draft) -> bool:
     if limit is None or draft.status.start_time is None:
         return False
     return not draft.again_at(draft.status.start_time, limit)
+
+
+def _leave(job: JobView, seen: Observed, now: datetime, settings: Settings) -> Decision:
+    """A TrainingJob that is being deleted."""
+    ours = FINALIZER_ARTIFACTS in job.finalizers
+    try:
+        before = TrainingJobStatus.model_validate(job.status)
+        spec = TrainingJobSpec.model_validate(job.spec)
+    except ValidationError:
+        # Whatever somebody wrote there must not hold up the deletion.
+        before = TrainingJobStatus()
+        return let_go(job, before) if ours else Decision(before)
+    if not ours:
+        # The garbage collector does the rest: every child has an owner reference.
+        return Decision(before)
+    return leave(Draft(job, spec, seen, now, settings, before, before))
 
 
 def _rest(

@@ -196,11 +196,18 @@ def test_a_study_overrides_the_template() -> None:
 
 
 @pytest.mark.parametrize(
-    "template", [{"training": {"seed": -1}}, {"nonsense": 1}, {"workers": 2}, {"model": None}]
+    "template",
+    [
+        {"training": {"seed": -1}},
+        {"nonsense": 1},
+        {"workers": 2},
+        {"artifacts": {"onDelete": "Delete"}},
+        {"model": None},
+    ],
 )
 def test_a_template_with_which_nothing_can_be_made_is_refused(template: dict[str, object]) -> None:
     if template == {"model": None}:
         check_template(template)  # replaced by the study's own
         return
-    with pytest.raises(ValueError, match=r"seed|nonsense|workers"):
+    with pytest.raises(ValueError, match=r"seed|nonsense|workers|onDelete"):
         check_template(template)

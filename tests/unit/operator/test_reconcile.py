@@ -8,128 +8,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
 from kubeseg_operator.client import ApiError, ApiUnreachableError
-from kubeseg_operator.decide import Settings
 from kubeseg_operator.poller import Poller
-from kubeseg_operator.reconcile import Reconciler
-from kubeseg_operator.store import Store
-from kubeseg_operator.views import Key
-from kubeseg_operator.watched import Intake
-from tests.support.fake_api import FakeApi, Fault
-from tests.support.operator_objects import NOW, RUNNING, last_words, raw_child, raw_job, terminated
-
-KEY = Key("team", "job")
-
-
-@dataclass
-class World:
-    """An API server, and an operator that can be replaced by a fresh one at any time."""
-
-    poller: Poller
-    api: FakeApi = field(default_factory=FakeApi)
-    now: datetime = NOW
-    store: Store = field(default_factory=Store)
-
-    def __post_init__(self) -> None:
-        self.restart()
-        self.api.put("trainingjobs", raw_job())
-
-    def restart(self) -> None:
-        """A new operator: nothing is known but what is listed."""
-        self.store = Store()
-        self.intake = Intake(self.store, lambda _key: None)
-        self.reconciler = Reconciler(
-            self.api,  # type: ignore[arg-type]
-            self.store,
-            self.poller,
-            Settings(image="trainer:1", backoff_seconds=10),
-            clock=lambda: self.now,
-        )
-        self.api.untold.clear()
-        for plural in ("trainingjobs", "jobs", "pods"):
-            for found in self.api.all(plural):
-                self.api._tell(plural, found, deleted=False)
-
-    async def visit(self, *, told: bool = True) -> float | None:
-        """One visit, after the watches have told their news (or not: a stale store)."""
-        if told:
-            self.api.tell(self.intake)
-        return await self.reconciler.visit(KEY)
-
-    async def settle(self) -> None:
-        """Visit until nothing is written, whatever fails on the way."""
-        for _ in range(12):
-            before = len(self.api.writes)
-            try:
-                await self.visit()
-            except (ApiError, ApiUnreachableError):
-                continue
-            if len(self.api.writes) == before:
-                return
-        raise AssertionError(f"it does not settle: {self.api.writes}")
-
-    @property
-    def status(self) -> dict[str, Any]:
-        status: dict[str, Any] = self.api.objects["trainingjobs", *KEY]["status"]
-        return status
-
-    @property
-    def jobs(self) -> list[str]:
-        return [job["metadata"]["name"] for job in self.api.all("jobs")]
-
-    def events(self) -> list[str]:
-        return [event["reason"] for event in self.api.all("events")]
-
-    def run_pod(self, attempt: int = 1) -> None:
-        """Play controller, scheduler and kubelet: the attempt's pod runs."""
-        owner = self.api.objects["jobs", "team", f"job-{attempt}"]
-        template = owner["spec"]["template"]["metadata"]
-        self.api.put(
-            "pods",
-            {
-                "metadata": {
-                    "name": f"job-{attempt}-0-x",
-                    "namespace": "team",
-                    "labels": template["labels"],
-                    "annotations": template["annotations"],
-                    "ownerReferences": [
-                        {"kind": "Job", "uid": owner["metadata"]["uid"], "controller": True}
-                    ],
-                },
-                "spec": {"nodeName": "node-a"},
-                "status": {
-                    "phase": "Running",
-                    "containerStatuses": [{"name": "trainer", "state": RUNNING}],
-                },
-            },
-        )
-
-    def end_pod(self, code: int, attempt: int = 1, message: str = "") -> None:
-        """The trainer ends, and the Job controller counts it."""
-        state = terminated(code, message=message)
-        status = {
-            "phase": "Failed" if code else "Succeeded",
-            "containerStatuses": [{"name": "trainer", "state": state}],
-        }
-        self.api.change("pods", "team", f"job-{attempt}-0-x", status=status)
-        condition = {"type": "Failed" if code else "Complete", "status": "True"}
-        self.api.change("jobs", "team", f"job-{attempt}", status={"conditions": [condition]})
+from tests.support.fake_api import Fault
+from tests.support.operator_objects import last_words, raw_child, raw_job
+from tests.support.operator_world import KEY, World, on, writes
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with Poller(lambda _key: None, port=9) as poller:
         yield World(poller)
-
-
-def writes(world: World, since: int = 0) -> list[str]:
-    return [write for write in world.api.writes[since:] if write != "create events"]
 
 
 async def test_two_writes_start_a_job_and_none_follow(world: World) -> None:
@@ -165,10 +58,6 @@ async def test_interrupted_is_one_step_into_the_next_attempt(world: World) -> No
     await world.settle()
     assert writes(world, before) == ["status trainingjobs", "create jobs"]
     assert world.jobs == ["job-1", "job-2"]
-
-
-def on(verb: str, part: str) -> Any:
-    return lambda called, path: called == verb and part in path
 
 
 FAULTS = [("PUT", "status"), ("POST", "jobs")]

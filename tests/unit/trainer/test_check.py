@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kubeseg_trainer.check_command import check
+from kubeseg_trainer import check_command, trial
+from kubeseg_trainer.check_command import CheckOptions, check
 from kubeseg_trainer.engine.signals import StopRequest
 from kubeseg_trainer.errors import DatasetError
 from kubeseg_trainer.tasks.segmentation.check import scan
@@ -318,16 +319,147 @@ def test_the_commands_exit_codes(
 ) -> None:
     make_dataset(tmp_path, count=6)
     with caplog.at_level("INFO"):
-        assert (
-            check(_write_job(tmp_path, **dataset), tmp_path, StopRequest(), as_json=False) == code
-        )
+        options = CheckOptions(_write_job(tmp_path, **dataset), tmp_path)
+        assert check(options, StopRequest()) == code
     assert sentence in caplog.text
 
 
 def test_the_command_in_a_workspace_that_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = check(_write_job(tmp_path), tmp_path / "nowhere", StopRequest(), as_json=True)
+    options = CheckOptions(_write_job(tmp_path), tmp_path / "nowhere", as_json=True)
+    code = check(options, StopRequest())
     assert code == ExitCode.CONFIGURATION
     document = json.loads(capsys.readouterr().out)
     assert "is not a folder" in document["problems"][0]["problem"]
+
+
+# --- in a pod, before an attempt takes a GPU
+
+
+def _pod_options(folder: Path, uid: str = "u-1", **more: Any) -> CheckOptions:
+    """As the operator's check Job calls it; `more` goes into the configuration."""
+    config: dict[str, Any] = {
+        "job": "street",
+        "uid": uid,
+        "model": {"architecture": "Linknet", "encoder": "tu-test_resnet"},
+        "dataset": {"name": "discs"},
+        "training": {"epochs": 1, "imageSize": 64},
+    }
+    for key, value in more.items():
+        config[key] = {**config[key], **value} if isinstance(config.get(key), dict) else value
+    file = folder / "config.json"
+    file.write_text(json.dumps(config))
+    log = folder / "termination-log"
+    log.write_bytes(b"")
+    return CheckOptions(file, folder, network=True, termination_log=log)
+
+
+def _told(options: CheckOptions) -> dict[str, Any]:
+    assert options.termination_log is not None
+    told: dict[str, Any] = json.loads(options.termination_log.read_text())
+    return told
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Encoders that were tried, instead of taken from what was kept."""
+    tried: list[str] = []
+    real = trial.refuse_configuration
+
+    def counting(kind: Any, config: Any) -> None:
+        tried.append(config.model.encoder)
+        real(kind, config)
+
+    monkeypatch.setattr(trial, "refuse_configuration", counting)
+    return tried
+
+
+def test_the_second_time_it_answers_from_what_was_kept(
+    tmp_path: Path, looks: list[str], trials: list[str]
+) -> None:
+    make_dataset(tmp_path, count=6)
+    options = _pod_options(tmp_path)
+    assert check(options, StopRequest()) == ExitCode.SUCCESS
+    first = _told(options)
+    assert first["exitCode"] == 0
+    assert first["message"].startswith(
+        'data set "discs" is good: 5 train, 1 validation, 0 warnings; every'
+    )
+    assert check(options, StopRequest()) == ExitCode.SUCCESS
+    assert "an earlier look at the same files, network tried before" in _told(options)["message"]
+    assert (len(looks), trials) == (6, ["tu-test_resnet"])
+    # Another size is another question.
+    assert check(_pod_options(tmp_path, training={"imageSize": 96}), StopRequest()) == 0
+    assert len(trials) == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_bad_data_set_is_told_in_the_termination_message_with_its_files(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path, count=9)
+    for index in range(7):
+        Image.new("L", (10, 10)).save(folder / f"masks/00{index}.png")
+    options = _pod_options(tmp_path)
+    assert check(options, StopRequest()) == ExitCode.DATASET
+    told = _told(options)
+    assert (told["exitCode"], told["reason"]) == (3, "InvalidDataset")
+    assert told["message"].startswith(
+        'data set "discs": 7 of 9 images with masks can\'t be used: masks/000.png '
+    )
+    assert told["message"].endswith("(+2 more in runs/street/u-1/check.json)")
+    report = json.loads((tmp_path / "runs/street/u-1/check.json").read_text())
+    assert len(report["problems"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"model": {"encoder": "resnet43"}}, "spec.model.encoder: must be an encoder"),
+        ({"training": {"optimizer": {"name": "Adam", "nesterov": True}}}, "nesterov: is SGD's"),
+        ({"initFrom": {"job": "yesterday"}}, "yesterday"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_whatever_the_data(
+    tmp_path: Path, more: dict[str, Any], words: str
+) -> None:
+    make_dataset(tmp_path, count=6)
+    options = _pod_options(tmp_path, **more)
+    for _ in range(2):
+        assert check(options, StopRequest()) == ExitCode.CONFIGURATION
+        assert words in _told(options)["message"]
+    assert not list((tmp_path / "checks").glob("*.tried")) or "initFrom" in more
+
+
+def test_sigterm_ends_it_as_an_interruption(tmp_path: Path) -> None:
+    make_dataset(tmp_path, count=6)
+    options, stop = _pod_options(tmp_path), StopRequest()
+    stop._handle(15, None)
+    assert check(options, stop) == ExitCode.INTERRUPTED
+    assert _told(options)["exitCode"] == 75
+
+
+def test_what_nobody_foresaw_is_an_error_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a surprise")
+
+    monkeypatch.setattr(check_command, "_examine", broken)
+    options = _pod_options(tmp_path)
+    assert check(options, StopRequest()) == ExitCode.ERROR
+    assert _told(options)["message"] == "unexpected RuntimeError: a surprise"
+
+
+def test_a_check_that_hangs_ends_as_a_stall(tmp_path: Path) -> None:
+    make_dataset(tmp_path, count=3)
+    options = _pod_options(tmp_path, training={"stallTimeout": "1s"})
+    code = (
+        "import sys, threading; from kubeseg_trainer import check_command, cli;"
+        "check_command._examine = lambda *_: threading.Event().wait();"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    arguments = ["check", "--config", str(options.config), "--workspace", str(tmp_path)]
+    arguments += ["--termination-log", str(options.termination_log)]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, timeout=60)
+    assert done.returncode == ExitCode.STALLED
+    assert _told(options)["message"].startswith("the check got no further for ")

@@ -58,8 +58,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workers": 2}, "spec.workers"),
     ({"resources": {"gpus": 2}}, "spec.resources.gpus"),
     ({"queueName": "team-a"}, "spec.queueName"),
-    ({"preflight": "Auto"}, "spec.preflight"),
-    ({"artifacts": {"onDelete": "Delete"}}, "spec.artifacts.onDelete"),
 ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubeseg_trainer.tasks.segmentation.data.dataset import SHOWN, Problem, shorten
+from kubeseg_trainer.tasks.segmentation.data.dataset import SHOWN, Problem, shorten, summarize
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class Report:
             },
             "kept": self.kept,
         }
+
+    def sentence(self, where: str | None = None) -> str:
+        """All errors in one sentence, a few files by name; `where` the whole list is."""
+        total = sum(self.images.values()) + sum(p.kind == "pair" for p in self.errors)
+        return summarize(self.dataset, total, self.errors, where)
 
     def lines(self) -> list[str]:
         """As text: a few files of each kind by name, the rest by number."""

@@ -35,7 +35,6 @@ from kubeseg_trainer.tasks.segmentation.data.dataset import (
     Parts,
     Problem,
     find_data_set,
-    summarize,
 )
 from kubeseg_trainer.tasks.segmentation.data.formats.folders import find_parts
 from kubeseg_trainer.tasks.segmentation.data.reading import Decoding
@@ -327,11 +326,13 @@ def check_data_set(
     report, checked = examine(workspace, dataset, purpose, progress=progress)
     if checked is not None:
         return checked
-    where = None
-    if report_folder is not None:
-        file = report_folder / CHECK_FILE
-        text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
-        file.write_text(text, encoding="utf-8")
-        where = file.relative_to(workspace).as_posix()
-    total = sum(report.images.values()) + sum(p.kind == "pair" for p in report.errors)
-    raise DatasetError(summarize(dataset.name, total, report.errors, where))
+    where = None if report_folder is None else leave_list(report, report_folder, workspace)
+    raise DatasetError(report.sentence(where))
+
+
+def leave_list(report: Report, folder: Path, workspace: Path) -> str:
+    """Write the whole report to check.json in `folder`; its path below `workspace`."""
+    file = folder / CHECK_FILE
+    text = json.dumps(report.to_json(), indent=2, ensure_ascii=False)
+    file.write_text(text, encoding="utf-8")
+    return file.relative_to(workspace).as_posix()
