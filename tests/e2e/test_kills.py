@@ -19,7 +19,7 @@ def test_trainings_come_through_the_death_of_each_part(kubeseg: Installation) ->
     kubeseg.apply(*(training_job(name, epochs=EPOCHS) for name in names))
     killer = Killer(kubeseg, seed=5)
     kubeseg.wait_epoch(names[0], 1)
-    for target in ("operator", "kubelet", "trainer", "kube-controller-manager", "kube-apiserver"):
+    for target in ("trainer", "operator", "kubelet", "kube-controller-manager", "kube-apiserver"):
         killer.strike(target)
     assert len(killer.told) == 5, killer.told
     wait_for("all have ended", lambda: all_ended(kubeseg, names), 240)
