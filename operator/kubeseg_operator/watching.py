@@ -21,7 +21,7 @@ PATIENCE = 240.0
 
 
 class Watches:
-    """When each watch last told something: an event, a bookmark, or a list at its beginning."""
+    """When each watch last told something: that it begins, an event, or a bookmark."""
 
     def __init__(
         self,
@@ -94,12 +94,14 @@ def for_kopf(
             raise
         observe(verb, response.status)
         if response.status == 200:
+            watches.told(path)
             listened = _Listened(response.content, lambda: watches.told(path))
             response.content = listened  # type: ignore[assignment]
         return response
 
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=connection.tls),
+        # None is used twice: after a silence, the idle ones are as dead as the one that was left.
+        connector=aiohttp.TCPConnector(limit=0, ssl=connection.tls, force_close=True),
         headers={"User-Agent": MANAGED_BY},
         middlewares=(watched,),
     )

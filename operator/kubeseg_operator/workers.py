@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from kubeseg_operator.client import ApiError, ApiUnreachableError
 from kubeseg_operator.metrics import OperatorMetrics
@@ -18,23 +19,34 @@ log = logging.getLogger(__name__)
 WORKERS = 32
 #: Seconds that a key may wait, with no visit ending, before the operator counts as stuck.
 PATIENCE = 120.0
+#: Seconds that one visit may take: its calls end by themselves long before, however slow.
+LONGEST_VISIT = 900.0
 
 
 class Workers:
     """Visits keys until they are cancelled; a failed visit is repeated after a back-off."""
 
     def __init__(
-        self, queue: WorkQueue[Key], reconciler: Reconciler, metrics: OperatorMetrics
+        self,
+        queue: WorkQueue[Key],
+        reconciler: Reconciler,
+        metrics: OperatorMetrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue, self._reconciler, self._metrics = queue, reconciler, metrics
-        self._ended_at = time.monotonic()
+        self._clock = clock
+        self._ended_at = clock()
+        self._begun: dict[Key, float] = {}
 
     def ill(self) -> str | None:
-        """A sentence where keys wait and no visit has ended for long."""
+        """A sentence where keys wait and no visit has ended for long, or one visit never ends."""
+        now = self._clock()
         waited = self._queue.oldest_wait()
-        stood = time.monotonic() - self._ended_at
-        if waited > PATIENCE and stood > PATIENCE:
+        if waited > PATIENCE and now - self._ended_at > PATIENCE:
             return f"reconciles have stood still: a key waits for {waited:.0f} s"
+        key = min(self._begun, key=self._begun.__getitem__, default=None)
+        if key is not None and now - self._begun[key] > LONGEST_VISIT:
+            return f"the reconcile of {key} does not end: {now - self._begun[key]:.0f} s"
         return None
 
     async def run(self) -> None:
@@ -46,13 +58,14 @@ class Workers:
     async def _work(self) -> None:
         while True:
             key = await self._queue.get()
-            begun = time.perf_counter()
+            begun = self._begun[key] = self._clock()
             try:
                 await self._visit(key)
             finally:
                 self._queue.done(key)
-                self._ended_at = time.monotonic()
-                self._metrics.seconds.observe(time.perf_counter() - begun)
+                del self._begun[key]
+                self._ended_at = self._clock()
+                self._metrics.seconds.observe(self._ended_at - begun)
 
     async def _visit(self, key: Key) -> None:
         try:

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,20 +41,26 @@ class Killer:
         self._kubeseg, self._random = installation, random.Random(seed)
         self._cluster = installation.cluster.cluster
         self._struck: list[tuple[float, str]] = []
+        #: What was killed, in order.
         self.told: list[str] = []
+        #: How often the trainer of a TrainingJob with this UID was.
+        self.trainers: Counter[str] = Counter()
 
     def strike(self, target: str = "") -> None:
         """Kill `target`, or one chosen at random, where it runs."""
         now = time.monotonic()
         lately = [name for at, name in self._struck if now - at < WINDOW_S]
         target = target or self._random.choice([t for t in TARGETS if lately.count(t) < OFTEN])
-        pids = self._pids(target)
+        killed = 0
+        uid, pids = self._a_training() if target == "trainer" else ("", self._pids(target))
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if pids:
+                killed += 1
+        if killed:
             self._struck.append((now, target))
             self.told.append(target)
+            self.trainers.update([uid] if uid else [])
 
     def pause(self) -> float:
         """Seconds until the next one."""
@@ -62,8 +69,6 @@ class Killer:
     def _pids(self, target: str) -> list[int]:
         if target == "operator":
             return self._one_of(list(_processes(self._is_operator)))
-        if target == "trainer":
-            return self._a_training()
         return list(_processes(lambda process: self._is_component(process, target)))
 
     def _is_component(self, process: Path, name: str) -> bool:
@@ -78,8 +83,8 @@ class Killer:
             "\0"
         )
 
-    def _a_training(self) -> list[int]:
-        """All processes of one training of this namespace."""
+    def _a_training(self) -> tuple[str, list[int]]:
+        """UID and all processes of one training of this namespace."""
         of: dict[str, list[int]] = {}
 
         def look(process: Path) -> bool:
@@ -91,7 +96,8 @@ class Killer:
             return True
 
         list(_processes(look))
-        return of[self._random.choice(sorted(of))] if of else []
+        uid = self._random.choice(sorted(of)) if of else ""
+        return uid, of.get(uid, [])
 
     def _one_of(self, pids: list[int]) -> list[int]:
         return [self._random.choice(sorted(pids))] if pids else []

@@ -10,7 +10,7 @@ from tests.support.cluster import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-EPOCHS = 12
+EPOCHS = 20
 
 
 def test_trainings_come_through_the_death_of_each_part(kubeseg: Installation) -> None:
@@ -19,10 +19,13 @@ def test_trainings_come_through_the_death_of_each_part(kubeseg: Installation) ->
     kubeseg.apply(*(training_job(name, epochs=EPOCHS) for name in names))
     killer = Killer(kubeseg, seed=5)
     kubeseg.wait_epoch(names[0], 1)
-    for target in ("operator", "kubelet", "trainer", "kube-controller-manager", "kube-apiserver"):
+    for target in ("trainer", "operator", "kubelet", "kube-controller-manager", "kube-apiserver"):
         killer.strike(target)
     assert len(killer.told) == 5, killer.told
     wait_for("all have ended", lambda: all_ended(kubeseg, names), 240)
     wait_well(kubeseg)
-    attempts = [len(check_undamaged(kubeseg, name, EPOCHS)["attempts"]) for name in names]
-    assert sorted(attempts) == [1, 2], "one trainer was killed, and none was hurt by the rest"
+    for name in names:
+        status = check_undamaged(kubeseg, name, EPOCHS)
+        # What was killed goes on in a second attempt; nobody else was hurt by all the rest.
+        again = killer.trainers[kubeseg.get("tj", name)["metadata"]["uid"]]
+        assert len(status["attempts"]) == 1 + again, (again, status)

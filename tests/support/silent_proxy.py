@@ -39,11 +39,9 @@ class SilentProxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         for writer in self._writers:
             writer.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def silence(self, *, new_ones_too: bool = False) -> None:
         """All connections there are fall silent; where it is asked, all to come too."""
@@ -68,6 +66,9 @@ class SilentProxy:
             await asyncio.gather(
                 self._pump(reader, there[1], generation), self._pump(there[0], writer, generation)
             )
+        except asyncio.CancelledError:
+            # kopf, as it ends, cancels every task that is younger than itself.
+            return
         finally:
             self._tasks.discard(task)
 

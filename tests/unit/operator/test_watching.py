@@ -62,8 +62,10 @@ async def test_whatever_comes_makes_a_watch_young() -> None:
             assert ages["pods"] == 0
             assert ages["jobs"] == 150
             answer.close()
-            # A renewed token is sent with the next request.
+            # A renewed token is sent with the next request; that it is answered is news, too.
+            now[0] += 50
             second = await session.get(f"{url}{PODS}")
+            assert min(age for _, _, age in watches.ages()) == 0
             assert seen == ["one", "two"]
             second.close()
     assert counted == [("WATCH", 200), ("GET", 200)]

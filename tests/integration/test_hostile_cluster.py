@@ -1,0 +1,150 @@
+"""TrainingJobs made to hurt: as large as the schema allows, strange names, statuses of others.
+
+Whatever comes of them, the operator stays well and the jobs beside them train. Pods that are not
+to be trusted are in test_operator_cluster.py.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import ROOT, TestCluster, wait_for
+from tests.support.operator_process import CLAIM, OperatorProcess, Place, add_scripted_trainer
+from tests.support.operator_rights import operators_kubeconfig
+
+pytestmark = pytest.mark.cluster
+
+CRD = ROOT / "charts" / "kubeseg" / "files" / "trainingjobs.yaml"
+LONGEST_NAME = "x" * 52
+#: One character, three bytes: what counts characters and what counts bytes differ.
+WIDE = "語"
+
+
+@pytest.fixture(scope="module")
+def place(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    add_scripted_trainer(cluster)
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    place = Place(cluster, f"hostile-{secrets.token_hex(3)}")
+    cluster.kubectl("create", "namespace", place.name)
+    place.apply(CLAIM)
+    folder = tmp_path_factory.mktemp("operator")
+    log = folder / "operator.log"
+    place.operator = OperatorProcess(place.name, log, operators_kubeconfig(place, folder))
+    place.operator.start()
+    yield place
+    place.operator.stop()
+    cluster.kubectl("delete", "namespace", place.name, "--wait=false")
+    text = log.read_text()
+    assert "Traceback" not in text, text[-5000:]
+
+
+def made(place: Place, name: str, script: dict[str, Any], meta: Any = None, **spec: Any) -> None:
+    """A TrainingJob that is too large for `kubectl apply`, which keeps a copy in an annotation."""
+    environment = [{"name": "SCRIPT", "value": json.dumps(script)}, *spec.pop("env", [])]
+    wanted = {
+        "dataset": {"name": "none"},
+        "training": {"epochs": script.get("epochs", 1)},
+        "resources": {"cpu": "10m", "memory": "64Mi"},
+        "env": environment,
+    }
+    manifest = {
+        "apiVersion": "kubeseg.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": name} | (meta or {}),
+        "spec": wanted | spec,
+    }
+    place.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+
+
+def well(place: Place, beside: str) -> None:
+    """The operator is well, and a job beside them trains."""
+    made(place, beside, {"epochs": 1, "seconds": 0.1})
+    place.phase(beside, "Succeeded")
+    assert place.operator.probe("healthz") == 200
+    assert sum(place.operator.series("kubeseg_jobs").values()) >= 2
+
+
+def test_the_largest_values_and_the_longest_name(place: Place) -> None:
+    annotations = {f"example.com/{number}": WIDE * 8000 for number in range(10)}
+    made(
+        place,
+        LONGEST_NAME,
+        {"epochs": 1, "seconds": 0.1},
+        {"annotations": annotations, "labels": {"a": "b" * 63}},
+        env=[{"name": f"WIDE_{number}", "value": WIDE * 4096} for number in range(63)],
+        podAnnotations={f"example.com/{number}": "w" * 4096 for number in range(32)},
+        podLabels={f"example.com/{number}": "l" * 63 for number in range(32)},
+        nodeSelector={"kubernetes.io/os": "linux"},
+        tolerations=[{"operator": "Exists"}] * 32,
+        maxRetries=100,
+        activeDeadlineSeconds=2_147_483_647,
+        ttlSecondsAfterFinished=2_147_483_647,
+    )
+    made(
+        place,
+        "too-much-for-a-pod",
+        {"epochs": 1},
+        podAnnotations={f"example.com/{number}": WIDE * 4096 for number in range(32)},
+    )
+    well(place, "beside-the-largest")
+    place.phase(LONGEST_NAME, "Succeeded")
+    # What the schema allows and a pod may not have is said, and not tried for ever in silence.
+    why = place.phase("too-much-for-a-pod", "Blocked")["summary"]["why"]
+    assert "annotations" in why
+
+
+STRANGE: dict[str, dict[str, Any]] = {
+    "finished-before-it-began": {"phase": "Succeeded", "completionTime": "1970-01-01T00:00:00Z"},
+    "attempt-of-another": {
+        "phase": "Running",
+        "attempts": [{"number": 1, "jobName": "beside-1", "uid": "not-a-uid"}],
+    },
+    "far-attempt": {"attempts": [{"number": 2_000_000_000, "jobName": "y" * 63}]},
+    "backwards": {
+        "attempts": [
+            {"number": 3, "jobName": "backwards-3", "endTime": "2999-01-01T00:00:00Z"},
+            {"number": 2, "jobName": "backwards-3"},
+        ],
+        "retry": {"failures": -5, "notBefore": "2999-01-01T00:00:00Z"},
+    },
+    "no-times": {
+        "startTime": "9999-12-31T23:59:59Z",
+        "attempts": [{"number": 1, "jobName": "no-times-1", "startTime": "0001-01-01T00:00:00Z"}],
+        "progress": {"epoch": 2_147_483_647, "epochs": -1, "etaSeconds": -1},
+    },
+}
+
+
+def test_a_status_written_by_somebody_else(place: Place) -> None:
+    """It may cost that job its way, and nobody else's."""
+    for name, status in STRANGE.items():
+        made(place, name, {"epochs": 200, "seconds": 100})
+        place.until(name, lambda s: s.get("phase") in {"Starting", "Running"})
+        patch = json.dumps({"status": status})
+        place.kubectl("patch", "tj", name, "--subresource=status", "--type=merge", "-p", patch)
+    well(place, "beside")
+    for name in STRANGE:
+        # Whatever it made of it: the operator looked at it since, and still owns the outcome.
+        place.edit(name, suspend=True)
+    generation = {name: place.get("tj", name)["metadata"]["generation"] for name in STRANGE}
+
+    def seen() -> list[str]:
+        return [
+            name
+            for name in STRANGE
+            if place.get("tj", name)["status"].get("observedGeneration") != generation[name]
+        ]
+
+    wait_for("each was visited", lambda: not seen(), 30)
+    place.kubectl("delete", "tj", *STRANGE, "--wait=false")
+    wait_for(
+        "all pods go",
+        lambda: not [p for n in STRANGE for p in place.items("pod", f"kubeseg.dev/job={n}")],
+    )
+    assert place.phase("beside", "Succeeded")
+    assert place.operator.probe("healthz") == 200
