@@ -168,7 +168,7 @@ class ApiModel:
     def replace_status(
         self, plural: str, namespace: str, name: str, sub: str, body: Raw, *, who: str
     ) -> Raw:
-        """PUT of the status subresource: nothing else in `body` counts but what it is guarded by."""
+        """PUT of the status subresource: nothing else in `body` counts but its preconditions."""
         assert sub == "status", f"PUT {plural}/{sub} is not modelled"
         known = self.get(plural, namespace, name)
         meta = body.get("metadata", {})
@@ -186,7 +186,10 @@ class ApiModel:
     def patch(self, plural: str, namespace: str, name: str, body: Raw, *, who: str) -> Raw:
         """A merge patch of metadata and spec; a uid or version in it is a precondition."""
         known = self.get(plural, namespace, name)
-        self._guard(plural, known, body.get("metadata", {}))
+        given = body.get("metadata", {})
+        if given.get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
+            raise RefusedError(422, "Invalid", "metadata.uid: Invalid value: field is immutable")
+        self._guard(plural, known, given)
         wanted = merge(known, {key: body[key] for key in body if key in {"metadata", "spec"}})
         wanted["metadata"] |= {"resourceVersion": known["metadata"]["resourceVersion"]}
         if wanted.get("spec") != known.get("spec"):
@@ -282,7 +285,7 @@ class ApiModel:
         before = self.objects.pop(where)
         gone = raw | {"metadata": raw["metadata"] | {"resourceVersion": str(self.version)}}
         self._tell(Change("DELETED", where[0], gone, before, who))
-        if where[0] in {"pods"}:
+        if where[0] == "pods":
             return gone
         details = {"name": where[2], "uid": raw["metadata"]["uid"]}
         return {"kind": "Status", "apiVersion": "v1", "status": "Success", "details": details}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from kubeseg_types.names import PLURAL, TRAINER_CONTAINER
@@ -115,7 +116,7 @@ class Controllers:
         for plural, namespace, name in list(self.api.objects):
             if owned_by(self.api.objects[plural, namespace, name], uid):
                 where = (plural, namespace, name)
-                self._later(self.cluster.pace(0.5), lambda w=where: self._collect(*w))
+                self._later(self.cluster.pace(0.5), partial(self._collect, *where))
 
     def _collect(self, plural: str, namespace: str, name: str) -> None:
         """Delete an object of which all owners are gone."""

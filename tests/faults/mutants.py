@@ -75,7 +75,7 @@ MUTANTS = (
         "silent-pods-are-believed",
         "decide.attempt",
         "        if _silent(pods) and Ask.PODS not in draft.seen.confirmed:\n",
-        "        if draft.seen.confirmed and _silent(pods) and Ask.PODS not in draft.seen.confirmed:\n",
+        "        if draft.seen.confirmed and _silent(pods) and not draft.seen.progress:\n",
     ),
     Mutant(
         "next-attempt-beside-a-living-pod",
@@ -129,7 +129,8 @@ MUTANTS = (
     Mutant(
         "labels-make-it-ours",
         "decide.draft",
-        "            and pod.child is not None\n            and (uid is None or pod.child == uid)\n",
+        "            and pod.child is not None\n"
+        "            and (uid is None or pod.child == uid)\n",
         "",
     ),
     Mutant(
@@ -239,8 +240,8 @@ MUTANTS = (
     Mutant(
         "reports-of-anyone-count",
         "decide.attempt",
-        "    if report is None or report.attempt != attempt.number or report.uid != draft.job.uid:\n",
-        "    if report is None:\n",
+        "if report is None or report.attempt != attempt.number or report.uid != draft.job.uid:",
+        "if report is None:",
     ),
     Mutant(
         "a-starting-trainer-knows-best",
@@ -313,22 +314,21 @@ MUTANTS = (
     Mutant(
         "silence-is-success",
         "outcome",
-        "        return Ending(Outcome.INTERRUPTED, reason, words, node=pod.node if pod else None)\n",
-        "        return Ending(Outcome.SUCCEEDED, reason, words, node=pod.node if pod else None)\n",
+        "return Ending(Outcome.INTERRUPTED, reason, words, node=",
+        "return Ending(Outcome.SUCCEEDED, reason, words, node=",
     ),
     # The store, and what is kept up to date.
     Mutant(
-        "older-jobs-replace-newer-ones",
+        "deleted-jobs-live-on",
         "store",
-        "        if known and known.uid == child.uid and _older(child.version, known.version):\n"
-        "            return False\n",
+        "        del family.children[name]\n",
         "",
     ),
     Mutant(
-        "dropped-by-name-alone",
-        "store",
-        "        if family is None or known is None or known.uid != uid:\n",
-        "        if family is None or known is None:\n",
+        "gone-pods-are-not-dropped",
+        "observe",
+        "            if pod.uid not in found and not pod.gone:\n",
+        "            if pod.uid not in found and not pod.gone and pod.exit_code is not None:\n",
     ),
     Mutant(
         "the-dead-tell-nothing",

@@ -7,6 +7,7 @@ that a disturbed operator sees the same trainings.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -125,10 +126,8 @@ class Trainer:
         """GET /progress?seq=…&wait=…"""
         if self._seq <= seq and not self.ended:
             self._told.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), hold)
-            except TimeoutError:
-                pass
         if self.ended:
             raise OSError("connection refused")
         return self._report()

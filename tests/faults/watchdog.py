@@ -105,7 +105,12 @@ class Watchdog:
         job = self._owner(known)
         attempts = (job or {}).get("status", {}).get("attempts", [])
         number = int(known["metadata"]["labels"][LABEL_ATTEMPT])
-        current = [a for a in attempts if a["number"] == number and "endTime" not in a]
+        uid = known["metadata"]["uid"]
+        current = [
+            a
+            for a in attempts
+            if a["number"] == number and "endTime" not in a and a.get("uid", uid) == uid
+        ]
         if job and current and not self._life(job).was_suspended:
             self.say(f"DELETE {name}, the running attempt's Job, without a reason")
 
@@ -155,20 +160,33 @@ class Watchdog:
         if change.kind != "MODIFIED" or old == new:
             return
         self._attempts_go_forward(life, old, new)
+        self._ends_are_true(old, new)
         self._phases_go_forward(change.raw, old, new)
         if len(true_conditions(new)) > 1:
             self.say(f"several conditions are true: {true_conditions(new)}")
         uid = change.raw["metadata"]["uid"]
-        fresh = not is_true(old, "Suspended")
-        if is_true(new, "Suspended") and fresh and self.cluster.training.get(uid):
-            if not self.lenient:
-                self.say("Suspended is true, and a trainer still runs")
+        suspended = is_true(new, "Suspended") and not is_true(old, "Suspended")
+        if suspended and not self.lenient and self.cluster.training.get(uid):
+            self.say("Suspended is true, and a trainer still runs")
         run = self.cluster.runs.get(uid)
         claimed = new.get("progress", {}).get("epoch", 0)
         if claimed < old.get("progress", {}).get("epoch", 0):
             self.say("epochs go back")
         if claimed > (run.epoch if run else 0):
             self.say(f"epoch {claimed} is claimed, of {run.epoch if run else 0} that were trained")
+
+    def _ends_are_true(self, old: Raw, new: Raw) -> None:
+        """An attempt that is written off has no Job that lives, unless the job ends with it."""
+        if is_true(new, "Complete") or is_true(new, "Failed"):
+            return
+        open_before = {a["number"] for a in old.get("attempts", []) if "endTime" not in a}
+        for attempt in new.get("attempts", []):
+            if attempt["number"] not in open_before or "endTime" not in attempt:
+                continue
+            for child in self.api.all("jobs"):
+                alive = not finished(child) and "deletionTimestamp" not in child["metadata"]
+                if child["metadata"]["uid"] == attempt.get("uid") and alive:
+                    self.say(f"attempt {attempt['number']} is written off, and its Job lives")
 
     def _attempts_go_forward(self, life: _Life, old: Raw, new: Raw) -> None:
         before = {a["number"]: a for a in old.get("attempts", [])}

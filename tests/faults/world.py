@@ -167,8 +167,7 @@ class World:
 
     def put_strangers(self) -> None:
         """Objects that bear our labels, and are not ours."""
-        labels = {LABEL_JOB: NAME, LABEL_ATTEMPT: "1"}
-        meta = {"labels": labels}
+        meta: Raw = {"labels": {LABEL_JOB: NAME, LABEL_ATTEMPT: "1"}}
         template = {"suspend": True}
         self._foreign("jobs", {"metadata": meta | {"name": "stranger"}, "spec": template})
         other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "no-uid"}
