@@ -341,7 +341,7 @@ async def pods(to: Recorder) -> None:
 
         async def ended(name: str = name) -> bool:
             status = (await to.find("jobs", name)).get("status", {})
-            kinds = {c["type"] for c in status.get("conditions", [])}
+            kinds: set[str] = {c["type"] for c in status.get("conditions", [])}
             return bool(kinds & {"Complete", "Failed"})
 
         await to.until(f"{name} has ended", ended)

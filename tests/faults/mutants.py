@@ -391,7 +391,7 @@ def try_mutant(mutant: Mutant, schedules: int = SCHEDULES, seed: int = 1) -> Ver
     mutant.mutated(source_of(mutant.module))
     begun = time.perf_counter()
     command = [sys.executable, "-m", "tests.faults", "--stop-at", "1"]
-    command += ["--schedules", str(schedules), "--mixed", str(seed)]
+    command += ["--schedules", str(schedules), "--first", str(seed)]
     done = subprocess.run(
         command,
         cwd=ROOT,

@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from tests.faults.__main__ import mixed
+from tests.faults.__main__ import schedules
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.schedule import Schedule, grid, parse, random_schedule
 from tests.faults.world import Outcome, run
@@ -60,7 +60,7 @@ def test_what_was_found_is_not_found_again(text: str) -> None:
 
 def test_a_part_of_the_schedules(undisturbed: dict[str, Outcome]) -> None:
     writes = {name: outcome.writes for name, outcome in undisturbed.items()}
-    for schedule in islice(mixed(writes, seed=5), 240):
+    for schedule in islice(schedules(writes, first=5), 240):
         well(run(schedule))
 
 

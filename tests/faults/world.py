@@ -270,7 +270,9 @@ class World:
             horizon.append(self.schedule.freeze.at + self.schedule.freeze.seconds + 21)
         await asyncio.sleep(max(0.0, max(horizon) - loop.time()))
         until = loop.time() + (PATIENCE_WITH_AUDITS if self._needs_audits else PATIENCE)
-        while (missing := shortcomings(self)) and loop.time() < until and not self.dog.findings:
+        while (missing := shortcomings(self)) and loop.time() < until:
+            if self.dog.findings:
+                break
             await asyncio.sleep(2.0)
         if missing:
             self.dog.say(f"it does not converge: {'; '.join(missing)}")
