@@ -123,8 +123,8 @@ MUTANTS = (
     Mutant(
         "newer-job-is-a-stray",
         "decide.draft",
-        " and child.attempt <= newest",
-        "",
+        "        return child.attempt <= (status.attempts[-1].number",
+        "        return True or (status.attempts[-1].number",
     ),
     Mutant(
         "labels-make-it-ours",
@@ -142,8 +142,8 @@ MUTANTS = (
     Mutant(
         "adopts-what-is-not-ours",
         "apply",
-        "        if owner == job.uid:\n",
-        "        if owner in {job.uid, None}:\n",
+        "        if child.owner == job.uid:\n",
+        "        if child.owner in {job.uid, None}:\n",
     ),
     Mutant(
         "create-taken-is-done",
@@ -179,8 +179,8 @@ MUTANTS = (
     Mutant(
         "conflict-is-overwritten",
         "reconcile",
-        "                await self._refresh(job)\n                return True\n",
-        "                await self._refresh(job)\n"
+        "                await self._applier.refresh(job)\n                return True\n",
+        "                await self._applier.refresh(job)\n"
         "                fresh = self._store.job(job.key)\n"
         "                if fresh is not None:\n"
         "                    await self._applier.write_status(fresh, status)\n"
