@@ -198,7 +198,23 @@ class ApiModel:
             if plural in _GENERATIONS:
                 generation = known["metadata"]["generation"] + 1
                 wanted["metadata"] = wanted["metadata"] | {"generation": generation}
-        return self._keep((plural, namespace, name), wanted, who)
+        return self._finalized(known, wanted, (plural, namespace, name), who)
+
+    def _finalized(self, known: Raw, wanted: Raw, where: Where, who: str) -> Raw:
+        """A deletion ends with the last finalizer, and takes no new ones."""
+        meta = wanted["metadata"]
+        if not meta.get("finalizers", ["none was there"]):
+            del meta["finalizers"]
+        if "deletionTimestamp" not in known["metadata"]:
+            return self._keep(where, wanted, who)
+        had = set(known["metadata"].get("finalizers", []))
+        if set(meta.get("finalizers", [])) - had:
+            words = "metadata.finalizers: Forbidden: no new finalizers can be added"
+            raise RefusedError(422, "Invalid", words)
+        if had and not meta.get("finalizers"):
+            self._remove(where, wanted, who)
+            return wanted
+        return self._keep(where, wanted, who)
 
     def delete(self, plural: str, namespace: str, name: str, options: Raw, *, who: str) -> Raw:
         """Delete: at once, or marked where somebody has to do something first."""

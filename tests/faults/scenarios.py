@@ -35,6 +35,8 @@ class Scenario:
     mishaps: tuple[Mishap, ...] = ()
     deaf: bool = False
     has_room: bool = True
+    #: How the check of its data set ends, where not well.
+    check: int = 0
     act: Act | None = None
     before: Act | None = None
     phase: str | None = "Succeeded"
@@ -249,6 +251,8 @@ async def _vandals(world: World) -> None:
         world.delete_children()
 
 
+_CHECKED: Raw = {"preflight": "Auto", "resources": {"gpus": 1}}
+_GOES: Raw = {"artifacts": {"onDelete": "Delete"}}
 _OFTEN = tuple(Mishap(epoch, Ended(75)) for epoch in range(1, 12))
 
 SCENARIOS = {
@@ -494,5 +498,26 @@ SCENARIOS = {
             story="",
         ),
         Scenario("cleaned-up", act=_clean_up),
+        Scenario("checked", spec=_CHECKED),
+        Scenario("checked-in-vain", spec=_CHECKED, check=1),
+        Scenario(
+            "checked-and-refused",
+            spec=_CHECKED,
+            check=3,
+            phase="Failed",
+            reasons=("InvalidDataset",),
+            story="",
+        ),
+        Scenario("checked-and-suspended", spec=_CHECKED, act=_toggle, story="",
+                 allowed=f"{_ONE_MORE}{TRAINED}"),
+        Scenario("run-goes-with-it", epochs=30, spec=_GOES, act=_delete, phase=None),
+        Scenario(
+            "run-goes-with-it-in-the-foreground",
+            epochs=30,
+            spec=_GOES,
+            act=_delete_foreground,
+            phase=None,
+        ),
+        Scenario("run-goes-with-its-ttl", spec=_GOES | {"ttlSecondsAfterFinished": 5}, phase=None),
     )
 }  # fmt: skip

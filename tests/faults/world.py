@@ -57,6 +57,8 @@ class World:
         spread = 1.0 if schedule.jitter else 0.0
         self.cluster = Cluster(Random(f"{schedule.seed}/cluster"), spread)
         self.cluster.mishaps[NAME] = self.scenario.mishaps
+        if self.scenario.check:
+            self.cluster.checks[NAME] = self.scenario.check
         self.cluster.has_room = self.scenario.has_room
         self.cluster.deaf = frozenset({NAME} if self.scenario.deaf else ())
         self.dog = Watchdog(self.api, self.cluster, clock, lenient=schedule.late_writers)
