@@ -125,7 +125,9 @@ class Applier:
         try:
             patched = await self._client.merge(pods_path(job.key.namespace, pod), body)
         except ApiError as error:
-            if error.code not in {404, 409}:
+            # A patch that names another UID isn't a conflict to the API server, but invalid.
+            another = error.code == 422 and "metadata.uid" in error.message
+            if error.code not in {404, 409} and not another:
                 raise
             return
         self._store.put_pod(job.key, pod_view(patched))

@@ -168,7 +168,7 @@ class ApiModel:
     def replace_status(
         self, plural: str, namespace: str, name: str, sub: str, body: Raw, *, who: str
     ) -> Raw:
-        """PUT of the status subresource: nothing else in `body` counts but what it is guarded by."""
+        """PUT of the status subresource: nothing else in `body` counts but its preconditions."""
         assert sub == "status", f"PUT {plural}/{sub} is not modelled"
         known = self.get(plural, namespace, name)
         meta = body.get("metadata", {})
@@ -186,7 +186,10 @@ class ApiModel:
     def patch(self, plural: str, namespace: str, name: str, body: Raw, *, who: str) -> Raw:
         """A merge patch of metadata and spec; a uid or version in it is a precondition."""
         known = self.get(plural, namespace, name)
-        self._guard(plural, known, body.get("metadata", {}))
+        given = body.get("metadata", {})
+        if given.get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
+            raise RefusedError(422, "Invalid", "metadata.uid: Invalid value: field is immutable")
+        self._guard(plural, known, given)
         wanted = merge(known, {key: body[key] for key in body if key in {"metadata", "spec"}})
         wanted["metadata"] |= {"resourceVersion": known["metadata"]["resourceVersion"]}
         if wanted.get("spec") != known.get("spec"):
@@ -195,7 +198,23 @@ class ApiModel:
             if plural in _GENERATIONS:
                 generation = known["metadata"]["generation"] + 1
                 wanted["metadata"] = wanted["metadata"] | {"generation": generation}
-        return self._keep((plural, namespace, name), wanted, who)
+        return self._finalized(known, wanted, (plural, namespace, name), who)
+
+    def _finalized(self, known: Raw, wanted: Raw, where: Where, who: str) -> Raw:
+        """A deletion ends with the last finalizer, and takes no new ones."""
+        meta = wanted["metadata"]
+        if not meta.get("finalizers", ["none was there"]):
+            del meta["finalizers"]
+        if "deletionTimestamp" not in known["metadata"]:
+            return self._keep(where, wanted, who)
+        had = set(known["metadata"].get("finalizers", []))
+        if set(meta.get("finalizers", [])) - had:
+            words = "metadata.finalizers: Forbidden: no new finalizers can be added"
+            raise RefusedError(422, "Invalid", words)
+        if had and not meta.get("finalizers"):
+            self._remove(where, wanted, who)
+            return wanted
+        return self._keep(where, wanted, who)
 
     def delete(self, plural: str, namespace: str, name: str, options: Raw, *, who: str) -> Raw:
         """Delete: at once, or marked where somebody has to do something first."""
@@ -282,7 +301,7 @@ class ApiModel:
         before = self.objects.pop(where)
         gone = raw | {"metadata": raw["metadata"] | {"resourceVersion": str(self.version)}}
         self._tell(Change("DELETED", where[0], gone, before, who))
-        if where[0] in {"pods"}:
+        if where[0] == "pods":
             return gone
         details = {"name": where[2], "uid": raw["metadata"]["uid"]}
         return {"kind": "Status", "apiVersion": "v1", "status": "Success", "details": details}

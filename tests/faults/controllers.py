@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from kubeseg_types.names import PLURAL, TRAINER_CONTAINER
 from tests.faults.api_model import FOREGROUND, ORPHAN, ApiModel, Change
+from tests.faults.errands import Errand, is_errand
 from tests.faults.trainer import Cluster, Ended, Trainer
 
 Raw = dict[str, Any]
@@ -52,7 +54,7 @@ class Controllers:
 
     api: ApiModel
     cluster: Cluster
-    trainers: dict[str, Trainer] = field(default_factory=dict)
+    trainers: dict[str, Trainer | Errand] = field(default_factory=dict)
     _poked: set[tuple[str, str, str]] = field(default_factory=set)
     _addresses: int = 0
 
@@ -115,7 +117,7 @@ class Controllers:
         for plural, namespace, name in list(self.api.objects):
             if owned_by(self.api.objects[plural, namespace, name], uid):
                 where = (plural, namespace, name)
-                self._later(self.cluster.pace(0.5), lambda w=where: self._collect(*w))
+                self._later(self.cluster.pace(0.5), partial(self._collect, *where))
 
     def _collect(self, plural: str, namespace: str, name: str) -> None:
         """Delete an object of which all owners are gone."""
@@ -176,10 +178,10 @@ class Controllers:
         ended = ""
         if failed:
             ended = self._fail(pods)
-        elif complete and len(pods) >= spec["completions"]:
+        elif complete and len(pods) >= spec.get("completions", 1):
             ended = "Complete"
         elif not made:
-            status["made"] = spec["parallelism"]
+            status["made"] = spec.get("parallelism", 1)
         if ended:
             reason = "CompletionsReached" if ended == "Complete" else "BackoffLimitExceeded"
             now = self.api.now()
@@ -188,10 +190,19 @@ class Controllers:
             ]
         self.api.put_status("jobs", meta["namespace"], meta["name"], status, who="job-controller")
         if not made and not failed:
-            for index in range(spec["parallelism"]):
+            for index in range(spec.get("parallelism", 1)):
                 self._make_pod(job, index)
         if ended:
             self._release(pods)
+            if "ttlSecondsAfterFinished" in spec:
+                where = ("jobs", meta["namespace"], meta["name"], meta["uid"])
+                self._later(spec["ttlSecondsAfterFinished"], partial(self._expire, *where))
+
+    def _expire(self, plural: str, namespace: str, name: str, uid: str) -> None:
+        """The TTL controller."""
+        found = self.api.find(plural, namespace, name)
+        if found and found["metadata"]["uid"] == uid:
+            self.api.delete(plural, namespace, name, {}, who="ttl-controller")
 
     def _fail(self, pods: list[Raw]) -> str:
         """One pod has failed: the others are ended; "Failed" once all have."""
@@ -259,7 +270,12 @@ class Controllers:
                 self._later(1.0, lambda: self._poke("pods", namespace, name))
         elif trainer is None:
             self._addresses += 1
-            trainer = Trainer(self.api, self.cluster, pod, f"10.0.0.{self._addresses}")
+            address = f"10.0.0.{self._addresses}"
+            trainer = (
+                Errand(self.cluster, pod, address)
+                if is_errand(pod)
+                else Trainer(self.api, self.cluster, pod, address)
+            )
             self.trainers[uid] = trainer
             running = {"startedAt": self.api.now()}
             self.api.put_status(
@@ -271,7 +287,7 @@ class Controllers:
             )
             trainer.start(lambda end: self._ended(namespace, name, uid, end))
 
-    def _end_pod(self, pod: Raw, trainer: Trainer | None) -> None:
+    def _end_pod(self, pod: Raw, trainer: Trainer | Errand | None) -> None:
         meta = pod["metadata"]
         if not any(owned_by(pod, job["metadata"]["uid"]) for job in self.api.all("jobs")):
             self._release([pod])

@@ -75,7 +75,7 @@ MUTANTS = (
         "silent-pods-are-believed",
         "decide.attempt",
         "        if _silent(pods) and Ask.PODS not in draft.seen.confirmed:\n",
-        "        if draft.seen.confirmed and _silent(pods) and Ask.PODS not in draft.seen.confirmed:\n",
+        "        if draft.seen.confirmed and _silent(pods) and not draft.seen.progress:\n",
     ),
     Mutant(
         "next-attempt-beside-a-living-pod",
@@ -123,13 +123,14 @@ MUTANTS = (
     Mutant(
         "newer-job-is-a-stray",
         "decide.draft",
-        " and child.attempt <= newest",
-        "",
+        "        return child.attempt <= (status.attempts[-1].number",
+        "        return True or (status.attempts[-1].number",
     ),
     Mutant(
         "labels-make-it-ours",
         "decide.draft",
-        "            and pod.child is not None\n            and (uid is None or pod.child == uid)\n",
+        "            and pod.child is not None\n"
+        "            and (uid is None or pod.child == uid)\n",
         "",
     ),
     Mutant(
@@ -141,8 +142,8 @@ MUTANTS = (
     Mutant(
         "adopts-what-is-not-ours",
         "apply",
-        "        if owner == job.uid:\n",
-        "        if owner in {job.uid, None}:\n",
+        "        if child.owner == job.uid:\n",
+        "        if child.owner in {job.uid, None}:\n",
     ),
     Mutant(
         "create-taken-is-done",
@@ -178,8 +179,8 @@ MUTANTS = (
     Mutant(
         "conflict-is-overwritten",
         "reconcile",
-        "                await self._refresh(job)\n                return True\n",
-        "                await self._refresh(job)\n"
+        "                await self._applier.refresh(job)\n                return True\n",
+        "                await self._applier.refresh(job)\n"
         "                fresh = self._store.job(job.key)\n"
         "                if fresh is not None:\n"
         "                    await self._applier.write_status(fresh, status)\n"
@@ -239,8 +240,8 @@ MUTANTS = (
     Mutant(
         "reports-of-anyone-count",
         "decide.attempt",
-        "    if report is None or report.attempt != attempt.number or report.uid != draft.job.uid:\n",
-        "    if report is None:\n",
+        "if report is None or report.attempt != attempt.number or report.uid != draft.job.uid:",
+        "if report is None:",
     ),
     Mutant(
         "a-starting-trainer-knows-best",
@@ -313,22 +314,21 @@ MUTANTS = (
     Mutant(
         "silence-is-success",
         "outcome",
-        "        return Ending(Outcome.INTERRUPTED, reason, words, node=pod.node if pod else None)\n",
-        "        return Ending(Outcome.SUCCEEDED, reason, words, node=pod.node if pod else None)\n",
+        "return Ending(Outcome.INTERRUPTED, reason, words, node=",
+        "return Ending(Outcome.SUCCEEDED, reason, words, node=",
     ),
     # The store, and what is kept up to date.
     Mutant(
-        "older-jobs-replace-newer-ones",
+        "deleted-jobs-live-on",
         "store",
-        "        if known and known.uid == child.uid and _older(child.version, known.version):\n"
-        "            return False\n",
+        "        del family.children[name]\n",
         "",
     ),
     Mutant(
-        "dropped-by-name-alone",
-        "store",
-        "        if family is None or known is None or known.uid != uid:\n",
-        "        if family is None or known is None:\n",
+        "gone-pods-are-not-dropped",
+        "observe",
+        "            if pod.uid not in found and not pod.gone:\n",
+        "            if pod.uid not in found and not pod.gone and pod.exit_code is not None:\n",
     ),
     Mutant(
         "the-dead-tell-nothing",
@@ -391,7 +391,7 @@ def try_mutant(mutant: Mutant, schedules: int = SCHEDULES, seed: int = 1) -> Ver
     mutant.mutated(source_of(mutant.module))
     begun = time.perf_counter()
     command = [sys.executable, "-m", "tests.faults", "--stop-at", "1"]
-    command += ["--schedules", str(schedules), "--mixed", str(seed)]
+    command += ["--schedules", str(schedules), "--first", str(seed)]
     done = subprocess.run(
         command,
         cwd=ROOT,

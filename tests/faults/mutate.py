@@ -64,7 +64,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         if fullname != f"kubeseg_operator.{self._mutant.module}":
             return None
         found = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        assert found and found.origin
+        assert found
+        assert found.origin
         loader = _Loader(fullname, found.origin, self._mutant)
         return importlib.util.spec_from_file_location(fullname, found.origin, loader=loader)
 
@@ -72,7 +73,8 @@ class _Finder(importlib.abc.MetaPathFinder):
 def source_of(module: str) -> str:
     """The operator's own source of a module, without importing it."""
     package = importlib.util.find_spec("kubeseg_operator")
-    assert package and package.submodule_search_locations
+    assert package
+    assert package.submodule_search_locations
     folder = next(iter(package.submodule_search_locations))
     path = os.path.join(folder, *module.split(".")) + ".py"  # noqa: PTH118
     with open(path, encoding="utf-8") as file:  # noqa: PTH123

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -175,7 +175,7 @@ class _Exchange:
         self.status, self.headers = 0, {}  # type: tuple[int, dict[str, str]]
         self._body: Raw = {}
 
-    async def __aenter__(self) -> _Exchange:
+    async def __aenter__(self) -> Self:
         self.status, self.headers, self._body = await self._line.exchange(*self._what)
         return self
 
@@ -202,6 +202,8 @@ class Feed:
         self._coming: dict[str, list[tuple[float, Change]]] = {plural: [] for plural in self._kinds}
         self._generation = dict.fromkeys(self._kinds, 0)
         self._open = dict.fromkeys(self._kinds, False)
+        #: Watches are of different speed: the news of one kind comes before that of another.
+        self._slowness = {plural: random.choice((0.0, 0.3, 1.0)) for plural in self._kinds}
         self.held = False
         self.over = False
 
@@ -278,7 +280,7 @@ class Feed:
 
     def _send(self, change: Change) -> None:
         coming, loop = self._coming[change.plural], asyncio.get_running_loop()
-        lag = self._watching.lag * self._random.random() if self._watching.lag else LATENCY
+        lag = self._watching.lag * self._slowness[change.plural] * self._random.random() + LATENCY
         due = max(loop.time() + lag, coming[-1][0] if coming else 0.0)
         if self._watching.merge and self._random.random() < self._watching.merge:
             # kopf hands on the newest of what came within its batch window.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.faults.trainer import Ended, Mishap
@@ -34,10 +35,12 @@ class Scenario:
     mishaps: tuple[Mishap, ...] = ()
     deaf: bool = False
     has_room: bool = True
+    #: How the check of its data set ends, where not well.
+    check: int = 0
     act: Act | None = None
     before: Act | None = None
     phase: str | None = "Succeeded"
-    #: Reason of the condition that is true in the end; several where users and operator race.
+    #: Reason of the condition that is true in the end; then others, where users and operator race.
     reasons: tuple[str, ...] = ("Trained",)
     story: str = TRAINED
     allowed: str | None = None
@@ -55,7 +58,7 @@ async def wait(world: World, what: Callable[[], Any], limit: float = 600) -> Non
     """Until it is so; a user who waits in vain goes on after `limit` seconds."""
     loop = asyncio.get_running_loop()
     until = loop.time() + limit
-    while not what() and loop.time() < until:
+    while not what() and loop.time() < until:  # noqa: ASYNC110 - virtual time, any condition
         await asyncio.sleep(0.2)
     await world.hesitate()
 
@@ -69,9 +72,13 @@ async def _delete_pod_at_1(world: World) -> None:
     world.delete_pods()
 
 
+def _started(world: World, times: int) -> bool:
+    return world.starts() > times and world.training()
+
+
 async def _delete_pods_thrice(world: World) -> None:
     for number in range(3):
-        await wait(world, lambda n=number: world.starts() > n and world.training())
+        await wait(world, partial(_started, world, number))
         world.delete_pods()
 
 
@@ -116,7 +123,7 @@ async def _toggle(world: World) -> None:
 
 
 async def _suspend_while_starting(world: World) -> None:
-    await wait(world, lambda: world.pods())
+    await wait(world, world.pods)
     world.edit(suspend=True)
     await wait(world, lambda: not world.pods())
     world.cluster.has_room = True
@@ -145,7 +152,7 @@ async def _stop_in_the_first_epoch(world: World) -> None:
 
 
 async def _stop_while_blocked(world: World) -> None:
-    await wait(world, lambda: world.pods())
+    await wait(world, world.pods)
     world.edit(stop=True)
 
 
@@ -173,6 +180,13 @@ async def _lower_finished(world: World) -> None:
 async def _raise_failed(world: World) -> None:
     await wait(world, lambda: world.status().get("phase") == "Failed")
     world.edit(training={"epochs": 9})
+
+
+async def _edit_before_its_ttl(world: World) -> None:
+    await wait(world, lambda: world.status().get("phase") == "Succeeded")
+    for _ in range(5):
+        await asyncio.sleep(5)
+        world.edit(maxRetries=world.job().get("spec", {}).get("maxRetries", 0) + 1)
 
 
 async def _pause_against_the_deadline(world: World) -> None:
@@ -237,6 +251,8 @@ async def _vandals(world: World) -> None:
         world.delete_children()
 
 
+_CHECKED: Raw = {"preflight": "Auto", "resources": {"gpus": 1}}
+_GOES: Raw = {"artifacts": {"onDelete": "Delete"}}
 _OFTEN = tuple(Mishap(epoch, Ended(75)) for epoch in range(1, 12))
 
 SCENARIOS = {
@@ -384,7 +400,7 @@ SCENARIOS = {
             "stop",
             epochs=30,
             act=_stop_at_1,
-            reasons=("Stopped",),
+            reasons=("Stopped", "Trained"),
             story=TRAINED,
             done=(2, 30),
         ),
@@ -392,7 +408,7 @@ SCENARIOS = {
             "stop-in-the-first-epoch",
             epochs=30,
             act=_stop_in_the_first_epoch,
-            reasons=("Stopped",),
+            reasons=("Stopped", "Trained"),
             done=(1, 30),
         ),
         Scenario(
@@ -408,7 +424,7 @@ SCENARIOS = {
             "stop-while-suspended",
             epochs=40,
             act=_stop_while_suspended,
-            reasons=("Stopped",),
+            reasons=("Stopped", "Trained"),
             story="Interrupted/Suspended",
             done=(1, 40),
             unheard="StoppedBeforeFirstEpoch",
@@ -445,6 +461,7 @@ SCENARIOS = {
             reasons=("DeadlineExceeded",),
             story="Interrupted/DeadlineExceeded",
         ),
+        Scenario("deadline-met", spec={"activeDeadlineSeconds": 120}),
         Scenario(
             "deadline-stands-still",
             spec={"activeDeadlineSeconds": 300},
@@ -453,6 +470,9 @@ SCENARIOS = {
             allowed=f"{_ONE_MORE}{TRAINED}",
         ),
         Scenario("ttl", spec={"ttlSecondsAfterFinished": 30}, phase=None),
+        Scenario(
+            "ttl-edited", spec={"ttlSecondsAfterFinished": 30}, act=_edit_before_its_ttl, phase=None
+        ),
         Scenario("ttl-at-once", spec={"ttlSecondsAfterFinished": 0}, phase=None),
         Scenario("deleted", epochs=30, act=_delete, phase=None),
         Scenario("deleted-in-the-foreground", epochs=30, act=_delete_foreground, phase=None),
@@ -478,5 +498,26 @@ SCENARIOS = {
             story="",
         ),
         Scenario("cleaned-up", act=_clean_up),
+        Scenario("checked", spec=_CHECKED),
+        Scenario("checked-in-vain", spec=_CHECKED, check=1),
+        Scenario(
+            "checked-and-refused",
+            spec=_CHECKED,
+            check=3,
+            phase="Failed",
+            reasons=("InvalidDataset",),
+            story="",
+        ),
+        Scenario("checked-and-suspended", spec=_CHECKED, act=_toggle, story="",
+                 allowed=f"{_ONE_MORE}{TRAINED}"),
+        Scenario("run-goes-with-it", epochs=30, spec=_GOES, act=_delete, phase=None),
+        Scenario(
+            "run-goes-with-it-in-the-foreground",
+            epochs=30,
+            spec=_GOES,
+            act=_delete_foreground,
+            phase=None,
+        ),
+        Scenario("run-goes-with-its-ttl", spec=_GOES | {"ttlSecondsAfterFinished": 5}, phase=None),
     )
 }  # fmt: skip

@@ -7,6 +7,7 @@ that a disturbed operator sees the same trainings.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Run:
     epoch: int = 0
     starts: int = 0
     met: list[int] = field(default_factory=list)
+    #: A clean-up has taken its folder away.
+    removed: bool = False
 
 
 @dataclass(slots=True)
@@ -64,6 +67,8 @@ class Cluster:
     deaf: frozenset[str] = frozenset()
     has_room: bool = True
     runs: dict[str, Run] = field(default_factory=dict)
+    #: How the checks of these jobs' data sets end, where not well.
+    checks: dict[str, int] = field(default_factory=dict)
     #: Names of the pods that train right now, by the TrainingJob's UID.
     training: dict[str, set[str]] = field(default_factory=dict)
     #: Pods that cannot be reached for now.
@@ -125,10 +130,8 @@ class Trainer:
         """GET /progress?seq=…&wait=…"""
         if self._seq <= seq and not self.ended:
             self._told.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), hold)
-            except TimeoutError:
-                pass
         if self.ended:
             raise OSError("connection refused")
         return self._report()

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kubeseg_operator.clock import parse
-from kubeseg_types.names import LABEL_ATTEMPT, PLURAL
+from kubeseg_types.names import LABEL_ATTEMPT, LABEL_CLEANUP_OF, PLURAL
 from tests.faults.api_model import ApiModel, Change
 from tests.faults.controllers import finished, owned_by
 from tests.faults.process import BACKOFF
@@ -19,7 +19,7 @@ Raw = dict[str, Any]
 _FIXED = ("number", "jobName", "reservedTime", "uid", "startTime", "endTime", "outcome")
 #: What the operator may write at all, and where.
 _VERBS = {("POST", "jobs"), ("POST", "events"), ("PUT", PLURAL), ("PATCH", "pods")}
-_VERBS |= {("DELETE", "jobs"), ("DELETE", PLURAL)}
+_VERBS |= {("DELETE", "jobs"), ("DELETE", PLURAL), ("PATCH", PLURAL)}
 
 
 def true_conditions(status: Raw) -> list[Raw]:
@@ -57,6 +57,7 @@ class Watchdog:
     foreign: dict[tuple[str, str, str], Raw] = field(default_factory=dict)
     _lives: dict[str, _Life] = field(default_factory=dict)
     _by_operator: set[str] = field(default_factory=set)
+    _errands: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.api.listeners.append(self._heard)
@@ -79,7 +80,10 @@ class Watchdog:
             self.say(f"PUT {name} without the version and UID that it replaces")
         if verb == "PATCH" and not meta.get("uid"):
             self.say(f"PATCH {name} without a UID")
-        if verb == "POST" and plural == "jobs":
+        if verb == "PATCH" and plural == PLURAL:
+            if set(body) != {"metadata"} or set(meta) != {"uid", "resourceVersion", "finalizers"}:
+                self.say(f"PATCH {name} of more than finalizers, or of any version: {body}")
+        if verb == "POST" and plural == "jobs" and not meta["labels"].get(LABEL_CLEANUP_OF):
             owners = meta.get("ownerReferences", [])
             if len(owners) != 1 or owners[0]["kind"] != "TrainingJob" or not meta.get("name"):
                 self.say(f"POST of a Job that nobody owns, or without a name: {meta}")
@@ -100,13 +104,19 @@ class Watchdog:
             return
         if options.get("propagationPolicy") != "Foreground":
             self.say(f"DELETE {name} not in the foreground: its pod could outlive it")
-        if finished(known):
+        if finished(known) or LABEL_ATTEMPT not in known["metadata"]["labels"]:
             return
         job = self._owner(known)
         attempts = (job or {}).get("status", {}).get("attempts", [])
         number = int(known["metadata"]["labels"][LABEL_ATTEMPT])
-        current = [a for a in attempts if a["number"] == number and "endTime" not in a]
-        if job and current and not self._life(job).was_suspended:
+        uid = known["metadata"]["uid"]
+        current = [
+            a
+            for a in attempts
+            if a["number"] == number and "endTime" not in a and a.get("uid", uid) == uid
+        ]
+        leaving = job and "deletionTimestamp" in job["metadata"]
+        if job and current and not leaving and not self._life(job).was_suspended:
             self.say(f"DELETE {name}, the running attempt's Job, without a reason")
 
     def _inspect_ttl(self, job: Raw) -> None:
@@ -144,8 +154,10 @@ class Watchdog:
         for job in self.api.all(PLURAL):
             if owned_by(child, job["metadata"]["uid"]):
                 return job
-        if any_owner and any(owned_by(child, uid) for uid in self._lives):
-            return child
+        if any_owner:
+            run = child["metadata"].get("labels", {}).get(LABEL_CLEANUP_OF)
+            if any(owned_by(child, uid) or run == uid for uid in self._lives):
+                return child
         return None
 
     def _job_changed(self, change: Change) -> None:
@@ -155,20 +167,33 @@ class Watchdog:
         if change.kind != "MODIFIED" or old == new:
             return
         self._attempts_go_forward(life, old, new)
+        self._ends_are_true(old, new)
         self._phases_go_forward(change.raw, old, new)
         if len(true_conditions(new)) > 1:
             self.say(f"several conditions are true: {true_conditions(new)}")
         uid = change.raw["metadata"]["uid"]
-        fresh = not is_true(old, "Suspended")
-        if is_true(new, "Suspended") and fresh and self.cluster.training.get(uid):
-            if not self.lenient:
-                self.say("Suspended is true, and a trainer still runs")
+        suspended = is_true(new, "Suspended") and not is_true(old, "Suspended")
+        if suspended and not self.lenient and self.cluster.training.get(uid):
+            self.say("Suspended is true, and a trainer still runs")
         run = self.cluster.runs.get(uid)
         claimed = new.get("progress", {}).get("epoch", 0)
         if claimed < old.get("progress", {}).get("epoch", 0):
             self.say("epochs go back")
         if claimed > (run.epoch if run else 0):
             self.say(f"epoch {claimed} is claimed, of {run.epoch if run else 0} that were trained")
+
+    def _ends_are_true(self, old: Raw, new: Raw) -> None:
+        """An attempt that is written off has no Job that lives, unless the job ends with it."""
+        if is_true(new, "Complete") or is_true(new, "Failed"):
+            return
+        open_before = {a["number"] for a in old.get("attempts", []) if "endTime" not in a}
+        for attempt in new.get("attempts", []):
+            if attempt["number"] not in open_before or "endTime" not in attempt:
+                continue
+            for child in self.api.all("jobs"):
+                alive = not finished(child) and "deletionTimestamp" not in child["metadata"]
+                if child["metadata"]["uid"] == attempt.get("uid") and alive:
+                    self.say(f"attempt {attempt['number']} is written off, and its Job lives")
 
     def _attempts_go_forward(self, life: _Life, old: Raw, new: Raw) -> None:
         before = {a["number"]: a for a in old.get("attempts", [])}
@@ -223,9 +248,25 @@ class Watchdog:
         if new.get("observedGeneration", 0) < old.get("observedGeneration", 0):
             self.say("observedGeneration goes back")
 
+    def _errand_made(self, child: Raw, job: Raw | None) -> None:
+        """A check comes before the first attempt; a clean-up once nothing writes any more."""
+        name = child["metadata"]["name"]
+        if name in self._errands and not self.lenient:
+            self.say(f"Job {name} is made a second time")
+        self._errands.add(name)
+        run = child["metadata"]["labels"].get(LABEL_CLEANUP_OF)
+        if run is not None:
+            if self.cluster.training.get(run) and not self.lenient:
+                self.say("a run is removed, and a trainer still writes to it")
+        elif job and (job.get("status", {}).get("attempts") and not self.lenient):
+            self.say(f"Job {name} checks what already trains")
+
     def _child_made(self, child: Raw) -> None:
         meta = child["metadata"]
         job = self._owner(child)
+        if LABEL_ATTEMPT not in meta["labels"]:
+            self._errand_made(child, job)
+            return
         if job is None:
             return  # Deleted a moment ago: the garbage collector takes the Job, too.
         life, number = self._life(job), int(meta["labels"][LABEL_ATTEMPT])

@@ -57,6 +57,8 @@ class World:
         spread = 1.0 if schedule.jitter else 0.0
         self.cluster = Cluster(Random(f"{schedule.seed}/cluster"), spread)
         self.cluster.mishaps[NAME] = self.scenario.mishaps
+        if self.scenario.check:
+            self.cluster.checks[NAME] = self.scenario.check
         self.cluster.has_room = self.scenario.has_room
         self.cluster.deaf = frozenset({NAME} if self.scenario.deaf else ())
         self.dog = Watchdog(self.api, self.cluster, clock, lenient=schedule.late_writers)
@@ -167,8 +169,7 @@ class World:
 
     def put_strangers(self) -> None:
         """Objects that bear our labels, and are not ours."""
-        labels = {LABEL_JOB: NAME, LABEL_ATTEMPT: "1"}
-        meta = {"labels": labels}
+        meta: Raw = {"labels": {LABEL_JOB: NAME, LABEL_ATTEMPT: "1"}}
         template = {"suspend": True}
         self._foreign("jobs", {"metadata": meta | {"name": "stranger"}, "spec": template})
         other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "no-uid"}
@@ -271,7 +272,9 @@ class World:
             horizon.append(self.schedule.freeze.at + self.schedule.freeze.seconds + 21)
         await asyncio.sleep(max(0.0, max(horizon) - loop.time()))
         until = loop.time() + (PATIENCE_WITH_AUDITS if self._needs_audits else PATIENCE)
-        while (missing := shortcomings(self)) and loop.time() < until and not self.dog.findings:
+        while (missing := shortcomings(self)) and loop.time() < until:
+            if self.dog.findings:
+                break
             await asyncio.sleep(2.0)
         if missing:
             self.dog.say(f"it does not converge: {'; '.join(missing)}")

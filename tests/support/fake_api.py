@@ -93,6 +93,10 @@ class FakeApi:
         namespace, plural, name, _ = self._parts(path)
         lost = self._fault("PATCH", path)
         known = self._found(plural, namespace, name, "PATCH", path)
+        if body["metadata"].get("uid", known["metadata"]["uid"]) != known["metadata"]["uid"]:
+            # As the real one: no conflict, but an invalid change.
+            words = "metadata.uid: Invalid value: field is immutable"
+            raise ApiError(422, "Invalid", words, "PATCH", path)
         self._check(known, body["metadata"], "PATCH", path)
         wanted = body["metadata"]
         if "finalizers" in wanted:

@@ -102,8 +102,10 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
     """The attempt's Job has not finished."""
     spec = draft.spec
     live = [pod for pod in pods if not pod.ended]
-    begun = any(pod.started_at for pod in pods)
+    begun = attempt.start_time is not None or any(pod.started_at for pod in pods)
     if spec.stop and not begun and draft.epoch == 0 and not child.deleting:
+        if Ask.PODS not in draft.seen.confirmed:
+            return draft.ask(Ask.PODS)
         return fail(
             draft,
             "StoppedBeforeFirstEpoch",

@@ -13,6 +13,7 @@ from kubeseg_operator.decide.draft import Draft, strays
 from kubeseg_operator.decide.ends import fail, next_attempt
 from kubeseg_operator.decide.leaving import finalizers, leave, let_go
 from kubeseg_operator.decide.model import (
+    Ask,
     Decision,
     DeleteChild,
     DeleteJob,
@@ -45,14 +46,19 @@ def decide(job: JobView, seen: Observed, now: datetime, settings: Settings) -> D
         draft.update(
             completion_time=None, finished=None, retry=None, start_time=None, phase=Phase.PENDING
         )
-    if not spec.suspend and _deadline_passed(draft):
-        return fail(
-            draft,
-            "DeadlineExceeded",
-            f"ran for longer than activeDeadlineSeconds: {spec.active_deadline_seconds} s since "
-            f"{draft.status.start_time}",
-        )
     attempt = draft.active
+    if not spec.suspend and _deadline_passed(draft):
+        if attempt is not None and Ask.CHILD not in seen.confirmed:
+            # It may have ended in time, and this store be behind: a failure is for ever.
+            return draft.ask(Ask.CHILD)
+        child = draft.child_of(attempt) if attempt else None
+        if child is None or not child.finished:
+            return fail(
+                draft,
+                "DeadlineExceeded",
+                f"ran for longer than activeDeadlineSeconds: {spec.active_deadline_seconds} s "
+                f"since {draft.status.start_time}",
+            )
     if attempt is not None:
         return follow(draft, attempt)
     return check(draft) if awaited(draft) else next_attempt(draft)

@@ -268,3 +268,14 @@ async def test_a_lost_event_is_no_failure(world: World) -> None:
     await world.settle()
     assert world.status["phase"] == "Running"
     assert world.events() == []
+
+
+async def test_a_pod_that_is_another_by_now_is_let_be(world: World) -> None:
+    """A patch that names another UID is no conflict to the API server, but invalid."""
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    world.api.objects["pods", "team", "job-1-0-x"]["metadata"]["uid"] = "another"
+    world.api.change("trainingjobs", *KEY, spec={"stop": True}, metadata={"generation": 2})
+    await world.visit()
+    assert world.status["observedGeneration"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,6 +131,9 @@ def test_stop_without_a_running_trainer(
 def test_stop_before_the_trainer_began_ends_the_attempt_and_then_its_job() -> None:
     known = job(spec={"stop": True}, status={"attempts": [attempt()]})
     seen = Observed(children=(child(),), pods=(pending(conditions=[NO_NODE]),))
+    # A watch may be behind, and a failure is for ever: the trainer may have begun meanwhile.
+    assert look(known, seen).ask is Ask.PODS
+    seen = replace(seen, confirmed=frozenset({Ask.PODS}))
     decision = look(known, seen)
     assert standing(decision) == ("Failed", "StoppedBeforeFirstEpoch")
     after = look(following(decision, known), seen)
@@ -265,10 +269,19 @@ def test_the_deadline_fails_the_job_and_then_ends_its_job() -> None:
     status = {"attempts": [running_attempt()], "startTime": at(-100)}
     known = job(spec={"activeDeadlineSeconds": 100}, status=status)
     seen = Observed(children=(child(),), pods=(running_pod(known),))
+    assert look(known, seen).ask is Ask.CHILD
+    seen = replace(seen, confirmed=frozenset({Ask.CHILD}))
     decision = look(known, seen)
     assert standing(decision) == ("Failed", "DeadlineExceeded")
     assert decision.status.attempts[0].reason == "DeadlineExceeded"
     assert look(following(decision, known), seen).actions == (DeleteChild("job-1", CHILD_UID),)
+
+
+def test_a_training_that_ended_is_no_failure_because_the_operator_looks_late() -> None:
+    status = {"attempts": [running_attempt()], "startTime": at(-100)}
+    known = job(spec={"activeDeadlineSeconds": 50}, status=status)
+    seen = replace(ended(0, WORDS), confirmed=frozenset({Ask.CHILD}))
+    assert standing(look(known, seen)) == ("Succeeded", "Trained")
 
 
 def test_before_the_deadline_the_job_is_visited_in_time() -> None:

@@ -1,0 +1,86 @@
+"""A part of the schedules in the suite; all ten thousand of them are in tests/soak."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+from tests.faults.__main__ import schedules
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.schedule import Schedule, grid, parse, random_schedule
+from tests.faults.world import Outcome, run
+
+#: What schedules have found, and must not find again.
+FOUND = [
+    # Pods with our labels that are nobody's business: were patched, and held up ends.
+    "strangers seed=0",
+    "strangers-suspend seed=0",
+    # A Job deleted while the watch was away was believed to run for ever.
+    "suspend-resume seed=17 w9:crash-before watch:lag=0.5,repeat=0.2,merge=0.5,cut=3 jitter",
+    # Ended before its checkpoint was loaded: the epochs went back to 0.
+    "interrupted-again-and-again seed=97 w11:crash-before watch:lag=12,repeat=0.2 kill@32.7 jitter",
+    # An operator that was behind deleted the newer attempt's Job as a stray.
+    "more-epochs-afterwards seed=52 watch:lag=3 freeze@16.5+400 twin@16.5 jitter",
+    # `stop` failed a job whose pod ran, and had not been heard of yet.
+    "stop seed=9130 watch:lag=12,drop=0.3,cut=3 kill@37.5 freeze@18.9+20 dark=60",
+    # Trained to the end, but the watch had not told: the deadline failed it.
+    "deadline-stands-still seed=20438 r12:500 r13:429 watch:drop=0.3 kill@18.4 dark=60 jitter",
+]
+
+
+def well(outcome: Outcome) -> None:
+    again = f'python -m tests.faults --replay "{outcome.schedule}"'
+    assert not outcome.findings, "\n".join([again, *outcome.findings])
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, Outcome]:
+    return {name: run(Schedule(name)) for name in SCENARIOS}
+
+
+def test_every_life_cycle_ends_as_it_must(undisturbed: dict[str, Outcome]) -> None:
+    for outcome in undisturbed.values():
+        well(outcome)
+    told = {n: s.events for n, s in SCENARIOS.items() if s.events is not None}
+    assert {name: undisturbed[name].events for name in told} == told
+
+
+def test_a_whole_life_takes_few_writes(undisturbed: dict[str, Outcome]) -> None:
+    """Reserve, create, run, each epoch, end; and two events."""
+    assert undisturbed["train"].writes <= 2 + 1 + 2 * SCENARIOS["train"].epochs + 1 + 2
+
+
+@pytest.mark.parametrize("text", FOUND, ids=lambda text: text[:24])
+def test_what_was_found_is_not_found_again(text: str) -> None:
+    schedule = parse(text)
+    assert parse(str(schedule)) == schedule
+    well(run(schedule))
+
+
+def test_a_part_of_the_schedules(undisturbed: dict[str, Outcome]) -> None:
+    writes = {name: outcome.writes for name, outcome in undisturbed.items()}
+    for schedule in islice(schedules(writes, first=5), 240):
+        well(run(schedule))
+
+
+def test_a_schedule_is_a_function_of_its_seed() -> None:
+    writes = dict.fromkeys(SCENARIOS, 10)
+    for seed in range(30):
+        schedule = random_schedule(seed, writes)
+        assert random_schedule(seed, writes) == schedule == parse(str(schedule))
+    schedule = parse("retry seed=7 w3:crash-after watch:lag=3,repeat=0.2,merge=0.5,cut=10 jitter")
+    first, second = run(schedule), run(schedule)
+    assert (first.log, first.calls) == (second.log, second.calls)
+
+
+def test_the_grid_has_every_write_and_every_fault() -> None:
+    cells = {str(cell) for cell in grid({"train": 11})}
+    assert "train seed=0 w0:crash-before" in cells
+    assert "train seed=0 w10:lost" in cells
+
+
+@pytest.mark.parametrize("text", ["train w0:no-such", "train hurry", "train w:409"])
+def test_a_schedule_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=text.split()[1]):
+        parse(text)
