@@ -51,6 +51,8 @@ def happenings(old: TrainingJobStatus, new: TrainingJobStatus, now: datetime) ->
         fresh = was_condition is None or was_condition.status != "True"
         if fresh or (kind is ConditionType.BLOCKED and was_condition.reason != found.reason):  # type: ignore[union-attr]
             queued = kind is ConditionType.BLOCKED and new.phase is Phase.QUEUED
+            if queued and found.reason == "Preempted":
+                continue  # told with the attempt
             told.append(Happening(*(("Normal", "Queued") if queued else tell), found.message))
     resumed = is_true(old, ConditionType.SUSPENDED) and not is_true(new, ConditionType.SUSPENDED)
     over = is_true(new, ConditionType.COMPLETE) or is_true(new, ConditionType.FAILED)

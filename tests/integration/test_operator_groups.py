@@ -107,11 +107,12 @@ def test_a_group_that_cant_be_whole_says_who_is_missing(place: Place) -> None:
     place.kubectl("delete", "tj", "wide")
 
 
-def test_a_claim_of_devices_reaches_the_scheduler(place: Place) -> None:
+def test_a_claim_of_devices_is_passed_on(place: Place) -> None:
     claims = [{"name": "nic", "resourceClaimName": "nowhere"}]
     place.job("claims", {"epochs": 0}, resourceClaims=claims)
-    status = place.phase("claims", "Blocked")
-    assert 'resourceclaim "nowhere" not found' in blocked(status)[1]
+    (pod,) = wait_for("its pod", lambda: place.items("pod", "kubeseg.dev/job=claims"))
+    assert pod["spec"]["resourceClaims"] == claims
+    assert pod["spec"]["containers"][0]["resources"]["claims"] == [{"name": "nic"}]
     place.kubectl("delete", "tj", "claims")
 
 
@@ -137,12 +138,11 @@ def test_waiting_admitted_preempted_and_admitted_again(place: Place, cluster: Te
         uid = status["attempts"][0]["uid"]
 
         queues.room["team-a"] = 0
-        status = place.phase("patient", "Queued")
-        status = place.until("patient", lambda s: blocked(s)[0] == "Pending")
-        assert "higher priority" in status["summary"]["why"]
+        status = place.until("patient", lambda s: blocked(s)[0] == "WaitingForQuota")
+        assert status["phase"] == "Queued"
         (attempt,) = status["attempts"]
         assert (attempt["preemptions"], "endTime" in attempt) == (1, False)
-        assert place.items("pod", "kubeseg.dev/job=patient") == []
+        wait_for("its pod goes", lambda: place.items("pod", "kubeseg.dev/job=patient") == [])
         assert place.get("job", "patient-1")["status"].get("failed", 0) == 0
 
         # What is edited now is not in the template that the next pod is made from.

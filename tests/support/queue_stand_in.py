@@ -10,6 +10,7 @@ out: admission checks, flavors, priorities, cohorts, and Kueue's own webhooks.
 from __future__ import annotations
 
 import copy
+import ssl
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -75,12 +76,10 @@ class QueueStandIn:
         settings = cluster.cluster.status().settings
         assert settings is not None
         pki = Layout(cluster.cluster.directory).pki
-        self._http = httpx.Client(
-            base_url=f"https://{LOOPBACK}:{settings.ports.api}",
-            verify=str(pki / "ca.crt"),
-            cert=(str(pki / "admin.crt"), str(pki / "admin.key")),
-            trust_env=False,
-        )
+        tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
+        tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
+        server = f"https://{LOOPBACK}:{settings.ports.api}"
+        self._http = httpx.Client(base_url=server, verify=tls, trust_env=False)
         self._jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         self._workloads = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/workloads"
         self.room = dict(room)
@@ -122,7 +121,7 @@ class QueueStandIn:
     def _step(self) -> None:
         listed = self._call("GET", f"{self._jobs}?labelSelector={QUEUE}") or {}
         jobs = [j for j in listed.get("items", []) if "deletionTimestamp" not in j["metadata"]]
-        jobs.sort(key=lambda job: int(job["metadata"]["resourceVersion"]))
+        jobs.sort(key=lambda j: (j["metadata"]["creationTimestamp"], j["metadata"]["name"]))
         for queue in sorted({job["metadata"]["labels"][QUEUE] for job in jobs}):
             mine = [job for job in jobs if job["metadata"]["labels"][QUEUE] == queue]
             self._serve(queue, mine)

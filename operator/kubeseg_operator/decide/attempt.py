@@ -186,6 +186,11 @@ def _standing(draft: Draft, attempt: Attempt, child: Child, live: list[Pod]) -> 
     if pod is None:
         return _without_pod(draft, attempt, child, latest)
     obstacle = obstacles.of_pod(pod, spec, settings.image)
+    if obstacle is None and not pod.node and not pod.deleting:
+        # In a burst the scheduler needs minutes, too.
+        patience = PATIENCE if spec.resource_claims else CONTROLLER_PATIENCE
+        if not draft.again_at(pod.created, patience):
+            obstacle = obstacles.not_taken_up(pod, spec)
     if obstacle is None and pod.scheduled_at:
         if draft.again_at(pod.scheduled_at, PATIENCE):
             return draft.decided(starting(attempt))
