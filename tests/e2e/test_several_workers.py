@@ -42,8 +42,8 @@ def process_of(child: str, index: int) -> int:
 
 def test_a_worker_killed_in_the_middle_starts_all_again(kubeseg: Installation) -> None:
     kubeseg.data_set("small")
-    kubeseg.apply(training_job("two-workers", epochs=16, workers=2))
-    before = kubeseg.wait_epoch("two-workers", 3)["progress"]["epoch"]
+    kubeseg.apply(training_job("two-workers", epochs=12, workers=2))
+    before = kubeseg.wait_epoch("two-workers", 2)["progress"]["epoch"]
     assert kubeseg.status("two-workers")["summary"]["workers"] == "2/2"
     os.kill(process_of("two-workers-1", 1), signal.SIGKILL)
     status = kubeseg.wait_job("two-workers", "Succeeded", 240)
@@ -52,7 +52,7 @@ def test_a_worker_killed_in_the_middle_starts_all_again(kubeseg: Installation) -
     assert (first["outcome"], first["exitCode"]) == ("Failed", 137), first
     assert first["message"].startswith("worker 1 on "), first
     assert second["startEpoch"] >= before
-    assert [entry["epoch"] for entry in kubeseg.history("two-workers")] == list(range(1, 17))
+    assert [entry["epoch"] for entry in kubeseg.history("two-workers")] == list(range(1, 13))
     assert record(kubeseg, "two-workers")["hardware"]["processes"] == 2
     made = kubeseg.items("services", "kubeseg.dev/job=two-workers")
     assert [service["metadata"]["name"] for service in made] == ["kubeseg-two-workers"]
@@ -61,7 +61,7 @@ def test_a_worker_killed_in_the_middle_starts_all_again(kubeseg: Installation) -
 def test_two_gpus_are_two_processes_of_a_pod(kubeseg: Installation) -> None:
     """The GPUs are pretended, so they compute on the CPU; how many there are is not."""
     kubeseg.data_set("small")
-    manifest = training_job("two-gpus", epochs=2)
+    manifest = training_job("two-gpus", epochs=1)
     manifest["spec"]["resources"]["gpus"] = 2
     kubeseg.apply(manifest)
     kubeseg.wait_job("two-gpus", "Succeeded", 240)
