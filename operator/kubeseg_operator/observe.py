@@ -52,9 +52,8 @@ class LiveReader:
                 uids = [c.uid for c in self._own(job) if not c.finished]
                 return await self._events(job, uids[-2:])
             case Ask.POD_EVENTS:
-                waiting = [
-                    pod for pod in self._store.pods(job.key) if not pod.ended and not pod.running
-                ]
+                pods = self._store.pods(job.key)
+                waiting = [p for p in pods if not (p.ended or p.running or p.deleting)]
                 # The one that is longest on its node: the decision is about that one.
                 waiting.sort(key=lambda pod: pod.scheduled_at or "~")
                 return await self._events(job, [pod.uid for pod in waiting[:1]])

@@ -74,8 +74,8 @@ MUTANTS = (
     Mutant(
         "silent-pods-are-believed",
         "decide.attempt",
-        "        if _silent(pods) and Ask.PODS not in draft.seen.confirmed:\n",
-        "        if draft.seen.confirmed and _silent(pods) and Ask.PODS not in draft.seen.confirmed:\n",
+        "        if _some_silent(draft, pods) and Ask.PODS not in draft.seen.confirmed:\n",
+        "        if False:\n",
     ),
     Mutant(
         "next-attempt-beside-a-living-pod",
@@ -313,8 +313,8 @@ MUTANTS = (
     Mutant(
         "silence-is-success",
         "outcome",
-        "        return Ending(Outcome.INTERRUPTED, reason, words, node=pod.node if pod else None)\n",
-        "        return Ending(Outcome.SUCCEEDED, reason, words, node=pod.node if pod else None)\n",
+        '        return Ending(Outcome.INTERRUPTED, "PodDeleted", "its pod was deleted")\n',
+        '        return Ending(Outcome.SUCCEEDED, "PodDeleted", "its pod was deleted")\n',
     ),
     # The store, and what is kept up to date.
     Mutant(
