@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel
 
 from kubeseg_types import names, rules
-from kubeseg_types.spec import EnvSource, EnvVar, TrainingJobSpec
+from kubeseg_types.spec import EnvSource, EnvVar, PodResourceClaim, TrainingJobSpec
 from kubeseg_types.status import TrainingJobStatus
 
 Schema = dict[str, Any]
@@ -39,6 +39,7 @@ _KEPT = (
 _MODEL_RULES: dict[str, tuple[rules.Rule, ...]] = {
     EnvVar.__name__: rules.ENV_RULES,
     EnvSource.__name__: rules.ENV_SOURCE_RULES,
+    PodResourceClaim.__name__: rules.RESOURCE_CLAIM_RULES,
 }
 
 
@@ -209,6 +210,8 @@ def _columns() -> list[dict[str, Any]]:
         column("Model", ".spec.model.architecture", priority=1),
         column("Encoder", ".spec.model.encoder", priority=1),
         column("Dataset", ".spec.dataset.name", priority=1),
+        column("Workers", ".status.summary.workers", priority=1),
+        column("Queue", ".spec.queueName", priority=1),
         column("Why", ".status.summary.why", priority=1),
     ]
 

@@ -23,6 +23,10 @@ MANAGED_BY = "kubeseg-operator"
 
 #: Holds up the deletion of a TrainingJob until its run is removed (`artifacts.onDelete: Delete`).
 FINALIZER_ARTIFACTS = f"{GROUP}/artifacts"
+#: On a child Job: the queue of Kueue that decides when it runs; and on what Kueue keeps of it.
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"
+LABEL_WORKLOAD_JOB = "kueue.x-k8s.io/job-uid"
+KUEUE_GROUP = "kueue.x-k8s.io"
 
 #: On the trainer's pod: its configuration (`trainer.TrainerConfig` as JSON).
 ANNOTATION_CONFIG = f"{GROUP}/config"

@@ -1,8 +1,7 @@
-"""What the format has but this version does not do: refused with a sentence, never ignored.
+"""What the schema lets pass but can't be done: refused with a sentence, never ignored.
 
 Each entry goes, as a CEL rule, into the CRD (the API server refuses), and is checked again by
-`refusals` for configurations that reach a trainer without an API server. A later version that
-does the thing deletes the entry, and nothing else.
+`refusals` for configurations that reach a trainer without an API server.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from kubeseg_types.spec import TrainingJobSpec
 
 @dataclass(frozen=True)
 class Refusal:
-    """One thing that must not be asked for yet."""
+    """One thing that must not be asked for."""
 
     field: str
     #: CEL over `self`, the spec: true where the spec is fine.
@@ -25,23 +24,14 @@ class Refusal:
 
 
 REFUSALS: tuple[Refusal, ...] = (
+    # The trainer says the same of processes that nobody has told the operator of.
     Refusal(
-        "spec.workers",
-        "self.workers == 1",
-        "must be 1: this version trains on one worker pod",
-        lambda s: s.workers == 1,
-    ),
-    Refusal(
-        "spec.resources.gpus",
-        "self.resources.gpus <= 1",
-        "must be at most 1: this version trains on one GPU",
-        lambda s: s.resources.gpus <= 1,
-    ),
-    Refusal(
-        "spec.queueName",
-        "!has(self.queueName)",
-        "must not be set: this version does not speak to Kueue",
-        lambda s: s.queue_name is None,
+        "spec.training.batchSize",
+        "self.training.batchSize >= "
+        "self.workers * (self.resources.gpus > 1 ? self.resources.gpus : 1)",
+        "must be at least workers x resources.gpus: each GPU (without GPUs: each worker) needs a "
+        "part of every batch",
+        lambda s: s.training.batch_size >= s.workers * max(1, s.resources.gpus),
     ),
 )
 

@@ -74,6 +74,12 @@ ENV_RULES = (
         "must have value or valueFrom, not both",
     ),
 )
+RESOURCE_CLAIM_RULES = (
+    Rule(
+        "has(self.resourceClaimName) != has(self.resourceClaimTemplateName)",
+        "must have exactly one of resourceClaimName and resourceClaimTemplateName",
+    ),
+)
 ENV_SOURCE_RULES = (
     Rule(
         "has(self.secretKeyRef) != has(self.configMapKeyRef)",

@@ -131,7 +131,12 @@ class Dataset(Contract):
 class Resources(Contract):
     """What one worker pod takes."""
 
-    gpus: int = Field(default=0, ge=0, le=64, description="GPUs of a worker; 0 trains on the CPU.")
+    gpus: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="GPUs of a worker, which runs one process on each; 0 trains on the CPU.",
+    )
     gpu_resource: str = Field(
         default="nvidia.com/gpu",
         pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
@@ -182,6 +187,18 @@ class LocalReference(Contract):
     """An object of the same namespace."""
 
     name: Name
+
+
+class PodResourceClaim(Contract):
+    """Devices by Dynamic Resource Allocation, as in a pod: exactly one of the two names."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+    resource_claim_name: Name | None = Field(
+        default=None, description="A ResourceClaim of the namespace, shared by all workers."
+    )
+    resource_claim_template_name: Name | None = Field(
+        default=None, description="A ResourceClaimTemplate: each worker gets a claim of its own."
+    )
 
 
 class InitFrom(Contract):
@@ -240,7 +257,17 @@ class TrainingJobSpec(Contract):
         default=None, description="Begin with another run's weights."
     )
     resources: Resources = Field(default_factory=Resources)
-    workers: int = Field(default=1, ge=1, le=256, description="Worker pods.")
+    resource_claims: list[PodResourceClaim] | None = Field(
+        default=None,
+        max_length=16,
+        description="Devices that the trainer's container gets beside `resources` (DRA).",
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Worker pods that train together; `batchSize` is that of all of them.",
+    )
 
     suspend: bool = Field(
         default=False, description="Pause: a checkpoint is written, the pods go, nothing is lost."
@@ -293,7 +320,13 @@ class TrainingJobSpec(Contract):
     scheduler_name: Name | None = None
     priority_class_name: Name | None = None
     runtime_class_name: Name | None = None
-    queue_name: Name | None = Field(default=None, description="Queue of Kueue.")
+    queue_name: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        min_length=1,
+        max_length=63,
+        description="LocalQueue of Kueue, which then decides when an attempt may run.",
+    )
     pod_labels: dict[str, Annotated[str, Field(max_length=63)]] | None = Field(
         default=None, max_length=32
     )

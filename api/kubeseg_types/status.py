@@ -15,6 +15,7 @@ class Phase(StrEnum):
 
     PENDING = "Pending"
     CHECKING = "Checking"
+    QUEUED = "Queued"
     BLOCKED = "Blocked"
     STARTING = "Starting"
     RUNNING = "Running"
@@ -107,7 +108,18 @@ class Attempt(Lenient):
     exit_code: int | None = None
     start_epoch: int | None = Field(default=None, description="Epochs finished as it began.")
     epoch: int | None = Field(default=None, description="Epochs finished as it ended.")
-    node: str | None = Field(default=None, max_length=253)
+    node: str | None = Field(
+        default=None, max_length=253, description="Where it ran; several nodes with commas."
+    )
+    queued_time: Timestamp | None = Field(
+        default=None, description="Since when it waits in its queue; not set: it doesn't."
+    )
+    queued_seconds: int | None = Field(
+        default=None, description="Time that it waited in its queue after it had begun."
+    )
+    preemptions: int | None = Field(
+        default=None, description="How often its queue has taken its place away."
+    )
 
 
 class CheckOutcome(StrEnum):
@@ -191,6 +203,9 @@ class Summary(Lenient):
     val_iou: str | None = Field(default=None, max_length=32)
     best: str | None = Field(default=None, max_length=32)
     eta: str | None = Field(default=None, max_length=32)
+    workers: str | None = Field(
+        default=None, max_length=32, description="How many of several workers run."
+    )
     why: str | None = Field(default=None, max_length=1024)
 
 

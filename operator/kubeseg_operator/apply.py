@@ -8,11 +8,13 @@ from kubeseg_operator.decide import (
     CreateChild,
     DeleteChild,
     DeleteJob,
+    EnsureService,
     PatchConfig,
     SetFinalizers,
 )
 from kubeseg_operator.obstacles import MAX_WORDS, Obstacle, quota
 from kubeseg_operator.outcome import clip
+from kubeseg_operator.services import ensure_service
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import JobView, Key, Raw, child_view, job_view, pod_view
 from kubeseg_types.names import ANNOTATION_CONFIG, API_VERSION, GROUP, KIND, PLURAL, VERSION
@@ -48,6 +50,8 @@ class Applier:
         match action:
             case CreateChild(manifest):
                 return await self._create(job, manifest)
+            case EnsureService(manifest):
+                return await ensure_service(self._client, job, manifest)
             case DeleteChild(name, uid):
                 options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
                 leaving = await self._delete(children_path(job.key.namespace, name), options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from kubeseg_operator.rendezvous import RESERVED, environment, service_name
 from kubeseg_operator.views import JobView, Raw
 from kubeseg_types.names import (
     ANNOTATION_CONFIG,
@@ -16,6 +17,7 @@ from kubeseg_types.names import (
     LABEL_ATTEMPT,
     LABEL_JOB,
     LABEL_MANAGED_BY,
+    LABEL_QUEUE,
     MANAGED_BY,
     SCRATCH_MOUNT,
     TERMINATION_LOG,
@@ -74,11 +76,13 @@ def _plain(models: list[Any] | None) -> list[Raw]:
     return [model.to_dict() for model in models or []]
 
 
-def _env(wanted: list[EnvVar] | None) -> list[Raw]:
+def _env(wanted: list[EnvVar] | None, place: list[Raw]) -> list[Raw]:
     own: list[Raw] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        *place,
     ]
-    return own + [entry for entry in _plain(wanted) if entry["name"] != "POD_IP"]
+    taken = RESERVED | {entry["name"] for entry in own}
+    return own + [entry for entry in _plain(wanted) if entry["name"] not in taken]
 
 
 def _resources(spec: TrainingJobSpec) -> Raw:
@@ -86,10 +90,13 @@ def _resources(spec: TrainingJobSpec) -> Raw:
     limits = {"memory": wish.memory}
     if wish.gpus:
         limits[wish.gpu_resource] = str(wish.gpus)
-    return {"requests": {"cpu": wish.cpu, "memory": wish.memory}, "limits": limits}
+    resources: Raw = {"requests": {"cpu": wish.cpu, "memory": wish.memory}, "limits": limits}
+    if spec.resource_claims:
+        resources["claims"] = [{"name": claim.name} for claim in spec.resource_claims]
+    return resources
 
 
-def _container(spec: TrainingJobSpec, image: str) -> Raw:
+def _container(spec: TrainingJobSpec, image: str, place: list[Raw]) -> Raw:
     container: Raw = {
         "name": TRAINER_CONTAINER,
         "image": spec.image or image,
@@ -97,7 +104,7 @@ def _container(spec: TrainingJobSpec, image: str) -> Raw:
             *("train", "--config", CONFIG_FILE),
             *("--workspace", WORKSPACE_MOUNT, "--scratch", SCRATCH_MOUNT),
         ],
-        "env": _env(spec.env),
+        "env": _env(spec.env, place),
         "ports": [{"name": TRAINER_PORT_NAME, "containerPort": TRAINER_PORT}],
         "readinessProbe": {
             "httpGet": {"path": "/healthz", "port": TRAINER_PORT_NAME},
@@ -138,7 +145,7 @@ def _volumes(spec: TrainingJobSpec) -> list[Raw]:
     ]
 
 
-def _pod_spec(spec: TrainingJobSpec, image: str) -> Raw:
+def _pod_spec(spec: TrainingJobSpec, image: str, job: str, child: str) -> Raw:
     pod: Raw = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -153,7 +160,7 @@ def _pod_spec(spec: TrainingJobSpec, image: str) -> Raw:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(spec, image)],
+        "containers": [_container(spec, image, environment(spec, job, child))],
         "volumes": _volumes(spec),
     }
     optional: Raw = {
@@ -164,6 +171,9 @@ def _pod_spec(spec: TrainingJobSpec, image: str) -> Raw:
         "priorityClassName": spec.priority_class_name,
         "runtimeClassName": spec.runtime_class_name,
         "imagePullSecrets": _plain(spec.image_pull_secrets),
+        "resourceClaims": _plain(spec.resource_claims),
+        # With it the pods of an Indexed Job have names: <child>-<index>.<service>.
+        "subdomain": service_name(job) if spec.workers > 1 else None,
     }
     return pod | {name: value for name, value in optional.items() if value}
 
@@ -176,19 +186,20 @@ def child_job(job: JobView, spec: TrainingJobSpec, *, attempt: int, image: str) 
         "app.kubernetes.io/name": APP_NAME,
         LABEL_MANAGED_BY: MANAGED_BY,
     }
-    return {
+    name = child_name(job.key.name, attempt)
+    manifest: Raw = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": child_name(job.key.name, attempt),
+            "name": name,
             "namespace": job.key.namespace,
-            "labels": labels,
+            "labels": dict(labels),
             "ownerReferences": [owner_reference(job)],
         },
         "spec": {
             "completionMode": "Indexed",
-            "completions": 1,
-            "parallelism": 1,
+            "completions": spec.workers,
+            "parallelism": spec.workers,
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
             "template": {
@@ -197,7 +208,12 @@ def child_job(job: JobView, spec: TrainingJobSpec, *, attempt: int, image: str) 
                     "annotations": _passed_on(spec.pod_annotations)
                     | {ANNOTATION_CONFIG: config_text(job, spec, attempt)},
                 },
-                "spec": _pod_spec(spec, image),
+                "spec": _pod_spec(spec, image, job.key.name, name),
             },
         },
     }
+    if spec.queue_name:
+        # From here on `suspend` belongs to Kueue, which says with it when the attempt may run.
+        manifest["metadata"]["labels"][LABEL_QUEUE] = spec.queue_name
+        manifest["spec"]["suspend"] = True
+    return manifest

@@ -20,6 +20,7 @@ from kubeseg_types.status import (
 _TRUE_IN = {
     Phase.RUNNING: ConditionType.RUNNING,
     Phase.BLOCKED: ConditionType.BLOCKED,
+    Phase.QUEUED: ConditionType.BLOCKED,
     Phase.SUSPENDED: ConditionType.SUSPENDED,
     Phase.SUCCEEDED: ConditionType.COMPLETE,
     Phase.FAILED: ConditionType.FAILED,
@@ -35,11 +36,12 @@ _EXPLAINED = frozenset(
     {
         Phase.BLOCKED,
         Phase.CHECKING,
-        Phase.RETRYING,
-        Phase.SUSPENDED,
+        Phase.DELETING,
         Phase.FAILED,
         Phase.PENDING,
-        Phase.DELETING,
+        Phase.QUEUED,
+        Phase.RETRYING,
+        Phase.SUSPENDED,
     }
 )
 
@@ -52,6 +54,8 @@ class Standing:
     reason: str
     message: str
     suspending: bool = False
+    #: Of several workers, how many run: 2/4.
+    workers: str = ""
 
 
 def condition(status: TrainingJobStatus, kind: ConditionType) -> Condition | None:
@@ -119,6 +123,7 @@ def summary(
             if progress and progress.eta_seconds is not None and standing.phase is Phase.RUNNING
             else None
         ),
+        workers=standing.workers or None,
         why=clip(standing.message, 1000) if standing.phase in _EXPLAINED else None,
     )
     return texts if texts.to_dict() else None

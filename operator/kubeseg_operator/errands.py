@@ -73,6 +73,7 @@ def errand_spec(spec: TrainingJobSpec, asks: Resources) -> TrainingJobSpec:
             "affinity": None,
             "scheduler_name": None,
             "runtime_class_name": None,
+            "resource_claims": None,
             "queue_name": None,
             "workers": 1,
         }

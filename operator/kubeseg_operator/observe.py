@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from kubeseg_operator.admission import Found
 from kubeseg_operator.apply import children_path, pods_path
 from kubeseg_operator.client import ApiError, Client
 from kubeseg_operator.decide import Ask, Observed
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Child, JobView, Key, Pod, Raw, child_view, pod_view
+from kubeseg_operator.workloads import Workloads
 from kubeseg_types.names import LABEL_JOB
 from kubeseg_types.trainer import Progress
 
@@ -24,6 +26,15 @@ class LiveReader:
 
     def __init__(self, client: Client, store: Store) -> None:
         self._client, self._store = client, store
+        self._workloads = Workloads(client)
+
+    async def workload(self, job: JobView) -> Found:
+        """What Kueue says of the running attempt's Job."""
+        waiting = [child for child in self._own(job) if child.suspended and not child.finished]
+        newest = max(waiting, key=lambda child: child.attempt, default=None)
+        if newest is None:
+            return Found()
+        return await self._workloads.of(job.key.namespace, newest.uid)
 
     async def answer(self, question: Ask, job: JobView) -> tuple[Raw, ...]:
         """Bring the store up to date on what is asked; events are returned."""
@@ -38,11 +49,14 @@ class LiveReader:
             case Ask.PODS:
                 await self._pods(job.key)
             case Ask.CHILD_EVENTS:
-                return await self._events(job, [c.uid for c in self._own(job) if not c.finished])
+                uids = [c.uid for c in self._own(job) if not c.finished]
+                return await self._events(job, uids[-2:])
             case Ask.POD_EVENTS:
-                return await self._events(
-                    job, [p.uid for p in self._store.pods(job.key) if not p.ended]
-                )
+                pods = self._store.pods(job.key)
+                waiting = [p for p in pods if not (p.ended or p.running or p.deleting)]
+                # The one that is longest on its node: the decision is about that one.
+                waiting.sort(key=lambda pod: pod.scheduled_at or "~")
+                return await self._events(job, [pod.uid for pod in waiting[:1]])
         return ()
 
     def _own(self, job: JobView) -> list[Child]:
@@ -77,7 +91,7 @@ class LiveReader:
 
     async def _events(self, job: JobView, uids: list[str]) -> tuple[Raw, ...]:
         events: list[Raw] = []
-        for uid in uids[-2:]:
+        for uid in uids:
             answer = await self._client.get(
                 f"/api/v1/namespaces/{job.key.namespace}/events",
                 fieldSelector=f"involvedObject.uid={uid}",

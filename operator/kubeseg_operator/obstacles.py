@@ -54,6 +54,28 @@ def unschedulable(words: str, spec: TrainingJobSpec) -> Obstacle:
     return Obstacle("Unschedulable", clip(sentence, MAX_WORDS))
 
 
+def not_taken_up(pod: Pod, spec: TrainingJobSpec) -> Obstacle:
+    """A pod of which the scheduler has said nothing."""
+    scheduler = spec.scheduler_name or "default-scheduler"
+    if not spec.resource_claims:
+        words = f'the scheduler "{scheduler}" has not looked at pod {pod.name}: is it running?'
+        if spec.scheduler_name:
+            words += " spec.schedulerName names it."
+        return Obstacle("NotScheduled", words)
+    # Before its claims are there the scheduler leaves a pod alone, and tells nobody.
+    claims = ", ".join(
+        f"ResourceClaim {claim.resource_claim_name}"
+        if claim.resource_claim_name
+        else f"ResourceClaimTemplate {claim.resource_claim_template_name}"
+        for claim in spec.resource_claims
+    )
+    words = (
+        f"pod {pod.name} waits until what spec.resourceClaims names is there ({claims}): create "
+        f'it, and the job goes on by itself. If it is there: is the scheduler "{scheduler}" up?'
+    )
+    return Obstacle("ResourceClaims", clip(words, MAX_WORDS))
+
+
 _IMAGE_REASONS = frozenset(
     "ErrImagePull ImagePullBackOff InvalidImageName ErrImageNeverPull ImageInspectError "
     "RegistryUnavailable SignatureValidationFailed".split()

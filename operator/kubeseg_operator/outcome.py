@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from kubeseg_operator.cause import Verdict, first_cause, newest_of_each, nodes_of
 from kubeseg_operator.views import Child, Pod
 from kubeseg_types.exit_codes import ExitCode, Outcome, classify
 from kubeseg_types.names import MAX_TERMINATION_BYTES
@@ -68,15 +69,6 @@ def clip(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _telling(pods: Iterable[Pod]) -> Pod | None:
-    """The pod that tells most: one whose trainer failed, else that ended, else any; newest last."""
-
-    def weight(pod: Pod) -> tuple[bool, bool, str]:
-        return (pod.exit_code not in {None, 0}, pod.exit_code is not None, pod.created)
-
-    return max(pods, key=weight, default=None)
-
-
 def _by_exit_code(pod: Pod, code: int) -> tuple[Outcome, str]:
     outcome, reason = classify(code)
     if pod.end_reason == "OOMKilled":
@@ -106,38 +98,80 @@ def _words(pod: Pod, code: int, told: TerminationMessage | None) -> str:
     return how
 
 
-def ending(child: Child | None, pods: Iterable[Pod]) -> Ending:
-    """How the attempt ended, of a Job that has finished or is gone, and all its pods."""
-    pod = _telling(pods)
-    complete = child is not None and child.finished == "Complete"
-    if pod is None or (pod.exit_code is None and not pod.reason):
-        if complete:
-            return Ending(Outcome.SUCCEEDED, "Trained", "", node=pod.node if pod else None)
-        if child is None:
-            reason, words = "JobDeleted", "its Job was deleted"
-        else:
-            reason, words = "PodDeleted", "its pod was deleted"
-        if pod and pod.disruption:
-            reason = pod.disruption
-        return Ending(Outcome.INTERRUPTED, reason, words, node=pod.node if pod else None)
-    if pod.exit_code is None:
-        interrupting = pod.reason in _INTERRUPTING or pod.disruption or pod.deleting or pod.gone
+def tells(pod: Pod) -> bool:
+    """Whether the pod itself says how it ended."""
+    return pod.exit_code is not None or bool(pod.reason)
+
+
+def _verdict(pod: Pod) -> Verdict:
+    """How this pod ended, by itself."""
+    fated = pod.reason in _INTERRUPTING or pod.disruption is not None
+    if pod.exit_code is not None:
+        outcome, reason = _by_exit_code(pod, pod.exit_code)
+        words = _words(pod, pod.exit_code, read_termination(pod.end_message))
+        return Verdict(pod, outcome, reason, words, own=fated)
+    if pod.reason:
+        interrupting = fated or pod.deleting or pod.gone
         outcome = Outcome.INTERRUPTED if interrupting else Outcome.FAILED
-        words = clip(pod.message or pod.reason, 2000)
-        return Ending(outcome, clip(pod.reason, 128), words, node=pod.node, time=pod.ended_at)
-    told = read_termination(pod.end_message)
-    outcome, reason = _by_exit_code(pod, pod.exit_code)
-    if complete:
-        outcome, reason = Outcome.SUCCEEDED, "Trained"
-    elif outcome is Outcome.SUCCEEDED and child is not None:
+        return Verdict(pod, outcome, pod.reason, pod.message or pod.reason, own=fated)
+    reason = pod.disruption or "PodDeleted"
+    return Verdict(pod, Outcome.INTERRUPTED, reason, "its pod was deleted", own=fated)
+
+
+def ending(child: Child | None, pods: Iterable[Pod], *, workers: int = 1) -> Ending:
+    """How the attempt ended, of a Job that has finished or is gone, and all its pods."""
+    latest = newest_of_each(pods)
+    node = nodes_of(latest)
+    telling = [pod for pod in latest if tells(pod)]
+    if child is not None and child.finished == "Complete":
+        lead = telling[0] if telling else None
+        told = _told(latest)
+        return Ending(
+            Outcome.SUCCEEDED,
+            "Trained",
+            clip(_verdict(lead).words, 2000) if lead else "",
+            exit_code=lead.exit_code if lead else None,
+            node=node,
+            time=_last_end(latest),
+            told=told,
+        )
+    if not telling and child is None:
+        disrupted = next((pod.disruption for pod in latest if pod.disruption), None)
+        words = "its Job was deleted"
+        return Ending(Outcome.INTERRUPTED, disrupted or "JobDeleted", words, node=node)
+    # A pod that never ran and that nobody deleted tells nothing.
+    ends = [_verdict(pod) for pod in latest if tells(pod) or pod.deleting or pod.gone]
+    cause = first_cause(ends) or first_cause(map(_verdict, latest))
+    if cause is None:
+        return Ending(Outcome.INTERRUPTED, "PodDeleted", "its pod was deleted")
+    outcome, reason = cause.outcome, cause.reason
+    if outcome is Outcome.SUCCEEDED and child is not None:
         # The trainer ended well, yet the Job failed: the pod was taken away around its end.
         outcome, reason = Outcome.INTERRUPTED, "JobFailed"
     return Ending(
         outcome,
         clip(reason, 128),
-        clip(_words(pod, pod.exit_code, told), 2000),
-        exit_code=pod.exit_code,
-        node=pod.node,
-        time=pod.ended_at,
-        told=told,
+        clip(_of_worker(cause, workers), 2000),
+        exit_code=cause.pod.exit_code,
+        node=node,
+        time=_last_end(latest),
+        told=_told(latest),
     )
+
+
+def _told(pods: list[Pod]) -> TerminationMessage | None:
+    """What rank 0 has left: it alone knows of the run."""
+    lead = next((pod for pod in pods if pod.index == 0), None)
+    return read_termination(lead.end_message) if lead else None
+
+
+def _last_end(pods: list[Pod]) -> str | None:
+    return max((pod.ended_at for pod in pods if pod.ended_at), default=None)
+
+
+def _of_worker(cause: Verdict, workers: int) -> str:
+    """The words, with the worker's name before them where there are several."""
+    if workers == 1 or cause.words.startswith("rank "):
+        return cause.words
+    where = f" on {cause.pod.node}" if cause.pod.node else ""
+    return f"worker {cause.pod.index}{where}: {cause.words}"

@@ -39,8 +39,9 @@ class Target:
 
 
 def target_of(uid: str, attempt: int, pods: tuple[Pod, ...]) -> Target | None:
-    """The running pod of this attempt, if there is one."""
-    running = [p for p in pods if p.attempt == attempt and p.running and p.ip and not p.gone]
+    """The running pod of this attempt, if there is one; of several workers, rank 0's."""
+    ours = [p for p in pods if p.attempt == attempt and p.index == 0]
+    running = [p for p in ours if p.running and p.ip and not p.gone]
     pod = max(running, key=lambda one: one.created, default=None)
     return Target(uid, attempt, pod.uid, pod.ip) if pod and pod.ip else None
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from kubeseg_operator.admission import Found
 from kubeseg_operator.apply import Applier
 from kubeseg_operator.client import ApiError, ApiUnreachableError, Client
 from kubeseg_operator.clock import utc_now
@@ -83,18 +84,23 @@ class Reconciler:
         report = self._poller.report(job.key)
         confirmed: set[Ask] = set()
         events: tuple[Raw, ...] = ()
+        workload: Found | None = None
         while True:
             seen = replace(
                 observed(self._store, job, report),
                 confirmed=frozenset(confirmed),
                 events=events,
+                workload=workload,
                 refusal=refusal,
             )
             decision = decide(job, seen, self._clock(), self._settings)
             if decision.ask is None:
                 return decision
             assert decision.ask not in confirmed, f"asked twice: {decision.ask}"
-            events = await self._live.answer(decision.ask, job) or events
+            if decision.ask is Ask.WORKLOAD:
+                workload = await self._live.workload(job)
+            else:
+                events = await self._live.answer(decision.ask, job) or events
             confirmed.add(decision.ask)
 
     async def _write(self, job: JobView, status: TrainingJobStatus) -> bool:

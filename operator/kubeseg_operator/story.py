@@ -40,6 +40,7 @@ def happenings(old: TrainingJobStatus, new: TrainingJobStatus, now: datetime) ->
         was = before.get(attempt.number)
         if attempt.start_time and not (was and was.start_time):
             told.append(Happening("Normal", "AttemptStarted", _started(new, attempt)))
+        told += _queue(new, was, attempt, now)
         if attempt.end_time and (was is None or not was.end_time):
             told += _ended(new, attempt, now)
     told += _errands(old, new)
@@ -49,7 +50,10 @@ def happenings(old: TrainingJobStatus, new: TrainingJobStatus, now: datetime) ->
             continue
         fresh = was_condition is None or was_condition.status != "True"
         if fresh or (kind is ConditionType.BLOCKED and was_condition.reason != found.reason):  # type: ignore[union-attr]
-            told.append(Happening(tell[0], tell[1], found.message))
+            queued = kind is ConditionType.BLOCKED and new.phase is Phase.QUEUED
+            if queued and found.reason == "Preempted":
+                continue  # told with the attempt
+            told.append(Happening(*(("Normal", "Queued") if queued else tell), found.message))
     resumed = is_true(old, ConditionType.SUSPENDED) and not is_true(new, ConditionType.SUSPENDED)
     over = is_true(new, ConditionType.COMPLETE) or is_true(new, ConditionType.FAILED)
     if resumed and not over and new.phase is not Phase.DELETING:
@@ -95,6 +99,19 @@ def _started(status: TrainingJobStatus, attempt: Attempt) -> str:
     if running and running.status == "True":
         return running.message.replace(" runs", "", 1)
     return f"attempt {attempt.number}"
+
+
+def _queue(
+    status: TrainingJobStatus, was: Attempt | None, attempt: Attempt, now: datetime
+) -> list[Happening]:
+    """What Kueue did to an attempt that had begun."""
+    if (attempt.preemptions or 0) > ((was.preemptions if was else 0) or 0):
+        words = f"{_where(attempt)} lost its place in the queue; {_saved(status, now)}"
+        return [Happening("Normal", "Preempted", words)]
+    waited = was is not None and was.queued_time and not attempt.queued_time
+    if waited and attempt.start_time and not attempt.end_time:
+        return [Happening("Normal", "Readmitted", f"attempt {attempt.number} goes on")]
+    return []
 
 
 def _where(attempt: Attempt) -> str:

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from kubeseg_operator.clock import add, parse, stamp
 from kubeseg_types.names import (
     ANNOTATION_CONFIG,
     GROUP,
@@ -22,6 +23,7 @@ from kubeseg_types.names import (
 Raw = dict[str, Any]
 #: Set by the Job controller on each pod that it makes.
 LABEL_CONTROLLER = "batch.kubernetes.io/controller-uid"
+_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 class Key(NamedTuple):
@@ -70,6 +72,8 @@ class Child:
     #: "Complete" or "Failed" once all its pods have ended.
     finished: str | None
     message: str
+    #: spec.suspend: of a Job with a queue, Kueue has it wait.
+    suspended: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,16 @@ class Pod:
     #: UID of the Job that made it.
     child: str | None
     attempt: int
+    #: Which of several workers.
+    index: int
     node: str | None
     ip: str | None
     phase: str
     reason: str
     message: str
     deleting: bool
+    #: When its deletion was asked for.
+    deleted_at: str | None
     gone: bool
     #: Reason of its DisruptionTarget condition.
     disruption: str | None
@@ -127,6 +135,20 @@ def _meta(raw: Raw) -> Raw:
 
 def _number(text: str | None) -> int:
     return int(text) if text and text.isdecimal() and len(text) < 10 else 0
+
+
+def _deleted_at(meta: Raw) -> str | None:
+    """The API names the time by which it has to be gone: the grace period is taken off."""
+    text = meta.get("deletionTimestamp")
+    by = parse(text)
+    grace = meta.get("deletionGracePeriodSeconds") or 0
+    return stamp(add(by, -grace)) if by else text
+
+
+def _index(meta: Raw) -> int:
+    """The completion index, which the Job controller gives as a label, older ones as annotation."""
+    told = (meta.get("labels") or {}).get(_COMPLETION_INDEX)
+    return _number(told or (meta.get("annotations") or {}).get(_COMPLETION_INDEX))
 
 
 def job_view(raw: Raw) -> JobView:
@@ -187,6 +209,7 @@ def child_view(raw: Raw) -> Child:
         started=(raw.get("status") or {}).get("startTime"),
         finished=finished,
         message=message,
+        suspended=(raw.get("spec") or {}).get("suspend") is True,
     )
 
 
@@ -211,12 +234,14 @@ def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
         # A Job deleted without its pods (--cascade=orphan) leaves them its UID in a label.
         child=owner_uid(raw, "Job") or (meta.get("labels") or {}).get(LABEL_CONTROLLER),
         attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
+        index=_index(meta),
         node=(raw.get("spec") or {}).get("nodeName"),
         ip=status.get("podIP"),
         phase=status.get("phase", "Pending"),
         reason=status.get("reason", ""),
         message=status.get("message", ""),
         deleting="deletionTimestamp" in meta,
+        deleted_at=_deleted_at(meta),
         gone=gone,
         disruption=disruption.get("reason") if disruption.get("status") == "True" else None,
         unschedulable=(

@@ -74,8 +74,9 @@ MUTANTS = (
     Mutant(
         "silent-pods-are-believed",
         "decide.attempt",
-        "        if _silent(pods) and Ask.PODS not in draft.seen.confirmed:\n",
-        "        if draft.seen.confirmed and _silent(pods) and not draft.seen.progress:\n",
+        "        if _some_silent(draft, pods) and Ask.PODS not in draft.seen.confirmed:\n",
+        "        if draft.seen.confirmed and not draft.seen.progress and _some_silent(draft, pods):"
+        "\n",
     ),
     Mutant(
         "next-attempt-beside-a-living-pod",
@@ -314,8 +315,8 @@ MUTANTS = (
     Mutant(
         "silence-is-success",
         "outcome",
-        "return Ending(Outcome.INTERRUPTED, reason, words, node=",
-        "return Ending(Outcome.SUCCEEDED, reason, words, node=",
+        'return Ending(Outcome.INTERRUPTED, disrupted or "JobDeleted", words, node=node)',
+        'return Ending(Outcome.SUCCEEDED, disrupted or "JobDeleted", words, node=node)',
     ),
     # The store, and what is kept up to date.
     Mutant(

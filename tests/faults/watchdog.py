@@ -80,9 +80,17 @@ class Watchdog:
             self.say(f"PUT {name} without the version and UID that it replaces")
         if verb == "PATCH" and not meta.get("uid"):
             self.say(f"PATCH {name} without a UID")
-        if verb == "PATCH" and plural == PLURAL:
-            if set(body) != {"metadata"} or set(meta) != {"uid", "resourceVersion", "finalizers"}:
-                self.say(f"PATCH {name} of more than finalizers, or of any version: {body}")
+        finalizers = {"uid", "resourceVersion", "finalizers"}
+        if (
+            verb == "PATCH"
+            and plural == PLURAL
+            and (set(body), set(meta))
+            != (
+                {"metadata"},
+                finalizers,
+            )
+        ):
+            self.say(f"PATCH {name} of more than finalizers, or of any version: {body}")
         if verb == "POST" and plural == "jobs" and not meta["labels"].get(LABEL_CLEANUP_OF):
             owners = meta.get("ownerReferences", [])
             if len(owners) != 1 or owners[0]["kind"] != "TrainingJob" or not meta.get("name"):

@@ -75,7 +75,7 @@ CHANGES: dict[str, Any] = {
 
 IMMUTABLE: list[dict[str, Any]] = [
     {"model": {"encoder": "resnet50"}}, {"dataset": {"testSize": 0.5}},
-    {"workspace": {"claimName": "other"}},
+    {"workspace": {"claimName": "other"}}, {"workers": 2}, {"queueName": "team-a"},
 ]  # fmt: skip
 MUTABLE: list[dict[str, Any]] = [
     {"suspend": True}, {"stop": True}, {"image": "other:1"}, {"maxRetries": 9},
@@ -126,6 +126,42 @@ def test_names(space: Namespace, name: str, fine: bool) -> None:
 )
 def test_unions(space: Namespace, env: dict[str, Any], sentence: str) -> None:
     assert sentence in refused(space, job(merged(SMALLEST, {"env": [env]})))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"workers": 3, "training": {"batchSize": 3}}, ""),
+        ({"workers": 3, "training": {"batchSize": 2}}, "must be at least workers x resources.gpus"),
+        ({"resources": {"gpus": 4}, "training": {"batchSize": 4}}, ""),
+        ({"resources": {"gpus": 4}, "training": {"batchSize": 3}}, "must be at least workers x"),
+        (
+            {"workers": 2, "resources": {"gpus": 2}, "training": {"batchSize": 3}},
+            "must be at least workers x resources.gpus",
+        ),
+        ({"workers": 0}, "spec.workers"),
+        ({"workers": 257}, "spec.workers"),
+        ({"queueName": "team-a"}, ""),
+        ({"queueName": "x" * 64}, "spec.queueName"),
+        ({"queueName": "No Queue"}, "spec.queueName"),
+        ({"resourceClaims": [{"name": "a", "resourceClaimName": "b"}]}, ""),
+        ({"resourceClaims": [{"name": "a"}]}, "must have exactly one of resourceClaimName"),
+        (
+            {
+                "resourceClaims": [
+                    {"name": "a", "resourceClaimName": "b", "resourceClaimTemplateName": "c"}
+                ]
+            },
+            "must have exactly one of resourceClaimName",
+        ),
+    ],
+)
+def test_what_must_fit_together(space: Namespace, change: dict[str, Any], sentence: str) -> None:
+    manifest = job(merged(SMALLEST, change))
+    if sentence:
+        assert sentence in refused(space, manifest)
+    else:
+        space.apply(manifest)
 
 
 def test_the_short_name_and_the_columns(space: Namespace) -> None:

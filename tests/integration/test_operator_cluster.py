@@ -7,7 +7,6 @@ trainer makes of it is tested in tests/e2e.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -18,41 +17,18 @@ import pytest
 
 from kubeseg_local.kube import Kube
 from tests.support.audit_log import by_account
-from tests.support.cluster import ROOT, TestCluster, wait_for
-from tests.support.operator_process import CLAIM, OperatorProcess, Place, add_scripted_trainer
-from tests.support.operator_rights import ACCOUNT, LEASE, operators_kubeconfig
+from tests.support.cluster import TestCluster, wait_for
+from tests.support.operator_process import Place, operated
+from tests.support.operator_rights import ACCOUNT
 
 pytestmark = pytest.mark.cluster
-
-CRD = ROOT / "charts" / "kubeseg" / "files" / "trainingjobs.yaml"
 
 
 @pytest.fixture(scope="module")
 def place(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A namespace under Pod Security `restricted`, with a workspace and a running operator."""
-    add_scripted_trainer(cluster)
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    place = Place(cluster, f"operator-{secrets.token_hex(3)}")
-    cluster.kubectl("create", "namespace", place.name)
-    enforce = "pod-security.kubernetes.io/enforce=restricted"
-    cluster.kubectl("label", "namespace", place.name, enforce)
-    place.apply(CLAIM)
-    folder = tmp_path_factory.mktemp("operator")
-    log = folder / "operator.log"
-    # As in a pod: with the chart's roles, a Lease, and a name that outlives a restart.
-    place.operator = OperatorProcess(
-        place.name,
-        log,
-        operators_kubeconfig(place, folder),
-        KUBESEG_LEASE=f"{place.name}/{LEASE}",
-        POD_NAME="operator-pod",
-    )
-    place.operator.start()
-    yield place
-    place.operator.stop()
-    cluster.kubectl("delete", "namespace", place.name, "--wait=false")
-    text = log.read_text()
-    assert "Traceback" not in text, text
+    with operated(cluster, tmp_path_factory.mktemp("operator")) as place:
+        yield place
 
 
 def moment(text: str) -> datetime:

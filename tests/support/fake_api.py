@@ -81,12 +81,15 @@ class FakeApi:
 
     async def replace(self, path: str, body: Raw) -> Raw:
         namespace, plural, name, status = self._parts(path)
-        assert status, "the operator replaces status only"
         lost = self._fault("PUT", path)
         known = self._found(plural, namespace, name, "PUT", path)
         self._check(known, body["metadata"], "PUT", path)
-        changed = self.change(plural, namespace, name, status=body["status"])
-        self.writes.append(f"status {plural}")
+        if status:
+            changed = self.change(plural, namespace, name, status=body["status"])
+        else:
+            known["spec"] = copy.deepcopy(body["spec"])
+            changed = self.change(plural, namespace, name)
+        self.writes.append(f"{'status' if status else 'replace'} {plural}")
         return self._answer(changed, lost)
 
     async def merge(self, path: str, body: Raw) -> Raw:

@@ -61,6 +61,7 @@ def raw_child(
     owner: str | None = UID,
     finished: str = "",
     started: str | None = at(-29),
+    suspended: bool = False,
     **meta: Any,
 ) -> Raw:
     """A child Job."""
@@ -87,6 +88,7 @@ def raw_child(
             "ownerReferences": owners if owner else [],
         }
         | meta,
+        "spec": {"suspend": suspended},
         "status": {"conditions": conditions} | ({"startTime": started} if started else {}),
     }
 
@@ -99,6 +101,7 @@ def child(**wanted: Any) -> Child:
 def raw_pod(
     *,
     attempt: int = 1,
+    index: int = 0,
     child_uid: str = CHILD_UID,
     phase: str = "Pending",
     state: Raw | None = None,
@@ -111,12 +114,16 @@ def raw_pod(
     statuses = [{"name": "trainer", "state": state}] if state else []
     return {
         "metadata": {
-            "name": f"job-{attempt}-0-abcde",
+            "name": f"job-{attempt}-{index}-abcde",
             "namespace": "team",
-            "uid": POD_UID,
+            "uid": f"{POD_UID[:-1]}{index + 1}",
             "resourceVersion": "300",
             "creationTimestamp": at(-29),
-            "labels": {"kubeseg.dev/job": "job", "kubeseg.dev/attempt": str(attempt)},
+            "labels": {
+                "kubeseg.dev/job": "job",
+                "kubeseg.dev/attempt": str(attempt),
+                "batch.kubernetes.io/job-completion-index": str(index),
+            },
             "annotations": {"kubeseg.dev/config": config},
             "ownerReferences": [{"kind": "Job", "uid": child_uid, "controller": True}],
         }

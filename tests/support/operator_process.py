@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ import httpx
 
 from tests.support.audit_log import audit_log
 from tests.support.cluster import ROOT, Namespace, TestCluster, wait_for
+from tests.support.operator_rights import ACCOUNT, LEASE, operators_kubeconfig
 
+CRD = ROOT / "charts" / "kubeseg" / "files" / "trainingjobs.yaml"
 IMAGE = "scripted-trainer"
 AGENT = "kubeseg-operator"
 CLAIM = {
@@ -37,6 +41,36 @@ def add_scripted_trainer(cluster: TestCluster) -> None:
     fresh = file.with_suffix(".new")
     fresh.write_text(json.dumps(known))
     fresh.replace(file)
+
+
+@contextlib.contextmanager
+def operated(cluster: TestCluster, folder: Path, *values: str) -> Iterator[Place]:
+    """A namespace under Pod Security `restricted`, with a workspace and a running operator.
+
+    As in a pod: with the roles of the chart with these `values` (arguments of helm), a Lease, and
+    a name that outlives a restart.
+    """
+    add_scripted_trainer(cluster)
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    place = Place(cluster, f"operator-{secrets.token_hex(3)}")
+    cluster.kubectl("create", "namespace", place.name)
+    enforce = "pod-security.kubernetes.io/enforce=restricted"
+    cluster.kubectl("label", "namespace", place.name, enforce)
+    place.apply(CLAIM)
+    log = folder / "operator.log"
+    place.operator = OperatorProcess(
+        place.name,
+        log,
+        operators_kubeconfig(place, folder, ACCOUNT, *values),
+        KUBESEG_LEASE=f"{place.name}/{LEASE}",
+        POD_NAME="operator-pod",
+    )
+    place.operator.start()
+    yield place
+    place.operator.stop()
+    cluster.kubectl("delete", "namespace", place.name, "--wait=false")
+    text = log.read_text()
+    assert "Traceback" not in text, text
 
 
 def free_port() -> int:

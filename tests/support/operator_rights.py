@@ -28,6 +28,9 @@ class Right(NamedTuple):
 
 
 _CLUSTER = "tests/integration/test_operator_cluster.py"
+_GROUPS = "tests/integration/test_operator_groups.py"
+#: Values that give the operator all that the chart may give it.
+EVERYTHING = ("--set", "kueue.enabled=true")
 _LIFE = f"{_CLUSTER}::test_a_whole_life_takes_few_writes"
 
 #: Each right that the chart gives, and the test that makes the operator use it. A new rule belongs
@@ -55,6 +58,16 @@ EXERCISED: dict[Right, str] = {
     ): f"{_CLUSTER}::test_live_edits_reach_the_trainer_and_are_acknowledged",
     Right("", "events", "list"): f"{_CLUSTER}::test_why_it_does_not_run",
     Right("", "events", "create"): _LIFE,
+    Right("", "services", "get"): f"{_GROUPS}::test_the_first_real_end_of_several_is_the_attempts",
+    Right(
+        "", "services", "create"
+    ): f"{_GROUPS}::test_the_first_real_end_of_several_is_the_attempts",
+    Right(
+        "", "services", "update"
+    ): f"{_GROUPS}::test_a_deleted_worker_starts_all_again_and_edits_reach_all",
+    Right(
+        "kueue.x-k8s.io", "workloads", "list"
+    ): f"{_GROUPS}::test_waiting_admitted_preempted_and_admitted_again",
     Right("coordination.k8s.io", "leases", "get"): _LIFE,
     Right("coordination.k8s.io", "leases", "create"): _LIFE,
     Right("coordination.k8s.io", "leases", "update"): _LIFE,
@@ -107,11 +120,15 @@ def _for_account(manifests: list[Manifest], account: str) -> Iterator[Manifest]:
                 yield manifest
 
 
-def operators_kubeconfig(place: Namespace, folder: Path, account: str = ACCOUNT) -> Path:
-    """A kubeconfig with the rights that the chart gives the operator for this one namespace."""
+def operators_kubeconfig(
+    place: Namespace, folder: Path, account: str = ACCOUNT, *values: str
+) -> Path:
+    """A kubeconfig with the rights that the chart, with these `values` (arguments of helm), gives
+    the operator for this one namespace.
+    """
     place.kubectl("create", "serviceaccount", account)
-    arguments = ("--namespace", place.name, "--set", f"operator.namespaces={{{place.name}}}")
-    place.apply(*_for_account(rendered(place.cluster, *arguments), account))
+    scope = ("--namespace", place.name, "--set", f"operator.namespaces={{{place.name}}}")
+    place.apply(*_for_account(rendered(place.cluster, *scope, *values), account))
     token = place.kubectl("create", "token", account, "--duration=6h").strip()
     config = json.loads(place.kubectl("config", "view", "--raw", "--flatten", "-o", "json"))
     config["users"][0]["user"] = {"token": token}

@@ -4,7 +4,7 @@ It keeps the trainer's contract as the operator sees it: the configuration file,
 SIGTERM, exit codes and the termination message. `SCRIPT` (JSON) says what happens:
 `epochs` to finish, `seconds` each, the `exit` code then, `message`, and `serve`: "well" (default),
 "lies", "hangs", "floods" or "nothing"; `check`: `seconds`, `exit` code and `message` of the check
-that comes before a GPU is taken.
+that comes before a GPU is taken; `workers`: by index, what is otherwise of one of several.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 SCRIPT: dict[str, Any] = json.loads(os.environ.get("SCRIPT", "{}"))
+SCRIPT |= SCRIPT.get("workers", {}).get(os.environ.get("JOB_COMPLETION_INDEX", "0"), {})
 CONFIG = Path(sys.argv[sys.argv.index("--config") + 1])
 CHANGED = threading.Condition()
 STOPPED = threading.Event()

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from kubeseg_operator import obstacles
-from kubeseg_operator.builders import child_job, config_text
+from kubeseg_operator.builders import child_job, config_text, owner_reference
+from kubeseg_operator.cause import newest_of_each, nodes_of
+from kubeseg_operator.clock import parse
 from kubeseg_operator.conditions import Standing
 from kubeseg_operator.decide.draft import Draft, starting
 from kubeseg_operator.decide.ends import ended, fail
-from kubeseg_operator.decide.model import Ask, CreateChild, Decision, DeleteChild, PatchConfig
-from kubeseg_operator.outcome import Ending, ending
+from kubeseg_operator.decide.model import (
+    Ask,
+    CreateChild,
+    Decision,
+    DeleteChild,
+    EnsureService,
+    PatchConfig,
+)
+from kubeseg_operator.decide.queued import (
+    admitted,
+    has_begun,
+    since_admission,
+    wait_in_queue,
+)
+from kubeseg_operator.outcome import Ending, ending, tells
 from kubeseg_operator.progress import fold
+from kubeseg_operator.rendezvous import headless_service
 from kubeseg_operator.views import Child, Pod, config_hash
 from kubeseg_types.exit_codes import Outcome
 from kubeseg_types.status import Attempt, Phase
@@ -21,6 +37,8 @@ PATIENCE = 15.0
 FIRST_LOOK, CONTROLLER_PATIENCE = 3.0, 120.0
 #: Seconds between looks at what is being waited for, where no watch would tell.
 LOOK_AGAIN = 15.0
+#: Seconds after which workers that have not met have ended, or speak to nobody.
+RENDEZVOUS_PATIENCE = 900.0
 
 
 def follow(draft: Draft, attempt: Attempt) -> Decision:
@@ -34,9 +52,10 @@ def follow(draft: Draft, attempt: Attempt) -> Decision:
     if attempt.uid is None:
         attempt = draft.replace_last(uid=child.uid)
     if child.finished:
-        if _silent(pods) and Ask.PODS not in draft.seen.confirmed:
+        if _some_silent(draft, pods) and Ask.PODS not in draft.seen.confirmed:
             return draft.ask(Ask.PODS)
-        return ended(draft, _as_asked(draft, ending(child, pods)))
+        end = ending(child, pods, workers=draft.spec.workers)
+        return ended(draft, _as_asked(draft, end))
     return _alive(draft, attempt, child, pods)
 
 
@@ -55,9 +74,9 @@ def _fold_report(draft: Draft, attempt: Attempt) -> None:
         draft.replace_last(start_epoch=report.start_epoch)
 
 
-def _silent(pods: list[Pod]) -> bool:
-    """No pod tells how it ended."""
-    return all(pod.exit_code is None and not pod.reason for pod in pods)
+def _some_silent(draft: Draft, pods: list[Pod]) -> bool:
+    """Not every worker's pod tells how it ended: the one that does may only have followed."""
+    return sum(tells(pod) for pod in newest_of_each(pods)) < draft.spec.workers
 
 
 def _as_asked(draft: Draft, end: Ending) -> Ending:
@@ -75,6 +94,7 @@ def _without_job(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
             draft.again_after(LOOK_AGAIN)
             return draft.decided(_blocked(seen.refusal))
         manifest = child_job(draft.job, spec, attempt=attempt.number, image=draft.settings.image)
+        _ensure_service(draft)
         draft.actions.append(CreateChild(manifest))
         return draft.decided(starting(attempt))
     if Ask.CHILD not in seen.confirmed:
@@ -91,11 +111,18 @@ def _without_job(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
                 suspending=spec.suspend,
             )
         )
-    return ended(draft, _as_asked(draft, ending(None, pods)))
+    return ended(draft, _as_asked(draft, ending(None, pods, workers=spec.workers)))
 
 
-def _blocked(obstacle: obstacles.Obstacle) -> Standing:
-    return Standing(Phase.BLOCKED, obstacle.reason, obstacle.message)
+def _ensure_service(draft: Draft) -> None:
+    """Several workers find each other by it."""
+    if draft.spec.workers > 1:
+        manifest = headless_service(draft.job, owner_reference(draft.job))
+        draft.actions.append(EnsureService(manifest))
+
+
+def _blocked(obstacle: obstacles.Obstacle, prefix: str = "", workers: str = "") -> Standing:
+    return Standing(Phase.BLOCKED, obstacle.reason, prefix + obstacle.message, workers=workers)
 
 
 def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Decision:
@@ -119,6 +146,11 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
     if child.deleting or spec.suspend:
         draft.again_after(LOOK_AGAIN)
         return draft.decided(_leaving(draft, attempt))
+    if child.suspended:
+        return wait_in_queue(draft, attempt, child, live)
+    attempt = admitted(draft, attempt)
+    pods = since_admission(draft, child, pods)
+    live = [pod for pod in pods if not pod.ended]
     if any(pod.ended or pod.exit_code is not None for pod in pods):
         # Its trainer has ended; how, is decided when the Job controller has counted it.
         draft.again_after(LOOK_AGAIN)
@@ -135,24 +167,32 @@ def _bring_config(draft: Draft, attempt: Attempt, live: list[Pod]) -> None:
 
 
 def _leaving(draft: Draft, attempt: Attempt) -> Standing:
-    phase = Phase.RUNNING if attempt.start_time else Phase.STARTING
+    begun = attempt.start_time and not attempt.queued_time
+    phase = Phase.RUNNING if begun else Phase.STARTING
     words = f"attempt {attempt.number} is ending"
     return Standing(phase, "Ending", words, suspending=draft.spec.suspend)
 
 
 def _standing(draft: Draft, attempt: Attempt, child: Child, live: list[Pod]) -> Decision:
-    """How far the attempt's pod has come."""
-    pod = max(live, key=lambda one: one.created, default=None)
+    """How far the attempt's pods have come: as far as the one that is behind."""
     settings, spec = draft.settings, draft.spec
+    latest = newest_of_each(live)
+    running = [pod for pod in latest if pod.running]
+    _watch_over_service(draft, attempt, child)
+    if draft.seen.refusal is not None:
+        draft.again_after(LOOK_AGAIN)
+        return draft.decided(_blocked(draft.seen.refusal))
+    if len(running) >= spec.workers:
+        return _running(draft, attempt, running)
+    pod = _behind(draft, latest)
     if pod is None:
-        return _without_pod(draft, attempt, child)
-    if pod.running:
-        if attempt.start_time is None:
-            attempt = draft.replace_last(start_time=pod.started_at, node=pod.node)
-        where = f" on node {attempt.node}" if attempt.node else ""
-        words = f"attempt {attempt.number} runs{where}, {origin(draft, attempt)}"
-        return draft.decided(Standing(Phase.RUNNING, "TrainerRunning", words))
+        return _without_pod(draft, attempt, child, latest)
     obstacle = obstacles.of_pod(pod, spec, settings.image)
+    if obstacle is None and not pod.node and not pod.deleting:
+        # In a burst the scheduler needs minutes, too.
+        patience = PATIENCE if spec.resource_claims else CONTROLLER_PATIENCE
+        if not draft.again_at(pod.created, patience):
+            obstacle = obstacles.not_taken_up(pod, spec)
     if obstacle is None and pod.scheduled_at:
         if draft.again_at(pod.scheduled_at, PATIENCE):
             return draft.decided(starting(attempt))
@@ -161,12 +201,61 @@ def _standing(draft: Draft, attempt: Attempt, child: Child, live: list[Pod]) -> 
         obstacle = obstacles.of_volumes(draft.seen.events)
         draft.again_after(LOOK_AGAIN)
     if obstacle is not None:
-        return draft.decided(_blocked(obstacle))
+        return draft.decided(_blocked(obstacle, *_so_far(draft, latest, pod.index)))
     return draft.decided(starting(attempt))
 
 
-def _without_pod(draft: Draft, attempt: Attempt, child: Child) -> Decision:
-    if attempt.start_time is not None:
+def _running(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
+    """All workers' containers run."""
+    workers, node = draft.spec.workers, nodes_of(pods)
+    if attempt.start_time is None:
+        begun = max(pod.started_at or "" for pod in pods) or None
+        attempt = draft.replace_last(start_time=begun)
+    if attempt.node != node:
+        attempt = draft.replace_last(node=node)
+    where = f" on node{'s' if ',' in node else ''} {node}" if node else ""
+    words = f"attempt {attempt.number} runs{where}, {origin(draft, attempt)}"
+    if attempt.preemptions:
+        words += f", preempted {attempt.preemptions}×"
+    told = f"{workers}/{workers}" if workers > 1 else ""
+    return draft.decided(Standing(Phase.RUNNING, "TrainerRunning", words, workers=told))
+
+
+def _behind(draft: Draft, latest: list[Pod]) -> Pod | None:
+    """The pod that the others wait for; of several, one that is held up; None: one isn't made."""
+    waiting = [pod for pod in latest if not pod.running]
+    for pod in waiting:
+        if obstacles.of_pod(pod, draft.spec, draft.settings.image) is not None:
+            return pod
+    if len(latest) < draft.spec.workers:
+        return None
+    # Of those on a node the one that came there first has had the most time.
+    return min(waiting, key=lambda pod: (pod.scheduled_at is None, pod.scheduled_at or ""))
+
+
+def _so_far(draft: Draft, latest: list[Pod], index: int) -> tuple[str, str]:
+    """What stands before an obstacle of worker `index`, and in kubectl's column; "" of one."""
+    workers = draft.spec.workers
+    if workers == 1:
+        return "", ""
+    count = sum(pod.running for pod in latest)
+    return f"{count} of {workers} workers run; worker {index}: ", f"{count}/{workers}"
+
+
+def _watch_over_service(draft: Draft, attempt: Attempt, child: Child) -> None:
+    """While workers that should have met long ago have not, their Service is looked at."""
+    if draft.spec.workers == 1 or attempt.start_epoch is not None:
+        return
+    begun = parse(attempt.start_time or child.started)
+    waited = (draft.now - begun).total_seconds() if begun else 0.0
+    if PATIENCE < waited < RENDEZVOUS_PATIENCE:
+        _ensure_service(draft)
+        draft.again_after(LOOK_AGAIN)
+
+
+def _without_pod(draft: Draft, attempt: Attempt, child: Child, latest: list[Pod]) -> Decision:
+    """A worker has no pod."""
+    if has_begun(attempt, child, queued=draft.spec.queue_name is not None):
         draft.again_after(LOOK_AGAIN)
         return draft.unchanged()
     if child.started is None:
@@ -182,7 +271,10 @@ def _without_pod(draft: Draft, attempt: Attempt, child: Child) -> Decision:
     if obstacle is None and draft.again_at(child.started, PATIENCE):
         return draft.decided(starting(attempt))
     draft.again_after(LOOK_AGAIN)
-    return draft.decided(_blocked(obstacle or obstacles.silent(child)))
+    there = {pod.index for pod in latest}
+    index = next(n for n in range(draft.spec.workers) if n not in there)
+    so_far = _so_far(draft, latest, index)
+    return draft.decided(_blocked(obstacle or obstacles.silent(child), *so_far))
 
 
 def origin(draft: Draft, attempt: Attempt) -> str:

@@ -7,6 +7,7 @@ from kubeseg_operator.clock import add, stamp
 from kubeseg_operator.conditions import Standing
 from kubeseg_operator.decide.draft import Draft, starting
 from kubeseg_operator.decide.model import Decision
+from kubeseg_operator.decide.queued import admitted
 from kubeseg_operator.outcome import Ending, clip
 from kubeseg_operator.progress import fold_ending
 from kubeseg_types.exit_codes import Outcome
@@ -28,6 +29,7 @@ def end_attempt(draft: Draft, ending: Ending) -> Attempt:
     )
     active = draft.active
     assert active is not None
+    active = admitted(draft, active)
     return draft.replace_last(
         end_time=ending.time or draft.time,
         outcome=ending.outcome.value,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from kubeseg_operator.admission import Found
 from kubeseg_operator.obstacles import Obstacle
 from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.status import TrainingJobStatus
@@ -24,6 +25,8 @@ class Ask(StrEnum):
     #: Events on the running attempt's Job, or on its pod.
     CHILD_EVENTS = "ChildEvents"
     POD_EVENTS = "PodEvents"
+    #: What Kueue says of the running attempt's Job.
+    WORKLOAD = "Workload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Observed:
     #: What has been read live in this visit.
     confirmed: frozenset[Ask] = frozenset()
     events: tuple[Raw, ...] = ()
+    workload: Found | None = None
     #: Why the Job that was reserved can't be made.
     refusal: Obstacle | None = None
 
@@ -52,6 +56,15 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class CreateChild:
     """Make the reserved attempt's Job."""
+
+    manifest: Raw
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureService:
+    """Make the Service of several workers where it isn't there, and put it right where it was
+    changed. It is read first: nothing is written where all is well.
+    """
 
     manifest: Raw
 
@@ -92,7 +105,7 @@ class SetFinalizers:
     finalizers: tuple[str, ...]
 
 
-Action = CreateChild | DeleteChild | PatchConfig | DeleteJob | SetFinalizers
+Action = CreateChild | EnsureService | DeleteChild | PatchConfig | DeleteJob | SetFinalizers
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,8 +68,8 @@ def test_every_object_of_the_schema_says_what_else_may_be_in_it() -> None:
 
 def test_every_value_has_a_comment() -> None:
     lines = (CHART / "values.yaml").read_text().splitlines()
-    groups = {"crds", "operator", "api", "trainer", "workspace", "rbac", "monitoring"}
-    groups |= {"image", "service", "ingress", "anonymous", "podMonitors", "dashboard"}
+    groups = {"crds", "operator", "api", "trainer", "workspace", "kueue", "rbac"}
+    groups |= {"monitoring", "image", "service", "ingress", "anonymous", "podMonitors", "dashboard"}
     groups |= {"requests", "limits"}  # explained at `resources`
     for number, line in enumerate(lines):
         key = line.strip().split(":")[0]

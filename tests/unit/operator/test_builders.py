@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from kubeseg_operator.builders import child_job, config_text
+from kubeseg_operator.builders import child_job, config_text, owner_reference
+from kubeseg_operator.rendezvous import as_wished, headless_service, service_name
 from kubeseg_operator.views import JobView
+from kubeseg_trainer.placement import pod_of
 from kubeseg_types.names import MAX_CONFIG_BYTES
 from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.trainer import TrainerConfig
@@ -70,8 +73,24 @@ def built(known: JobView, attempt: int = 1) -> dict[str, Any]:
     return child_job(known, spec, attempt=attempt, image="kubeseg-trainer:1.0")
 
 
+SEVERAL: dict[str, Any] = {
+    "workers": 3,
+    "queueName": "team-a",
+    "resources": {"gpus": 2},
+    "resourceClaims": [{"name": "nic", "resourceClaimTemplateName": "fast-nic"}],
+    "env": [
+        {"name": "KUBESEG_WORKERS", "value": "7"},
+        {"name": "KUBESEG_COORDINATOR", "value": "elsewhere:1"},
+        {"name": "KUBESEG_PROCESSES", "value": "7"},
+        {"name": "JOB_COMPLETION_INDEX", "value": "7"},
+        {"name": "KUBESEG_RENDEZVOUS_TIMEOUT", "value": "60"},
+    ],
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "spec", "attempt"), [("plain", {}, 1), ("everything", EVERYTHING, 12)]
+    ("name", "spec", "attempt"),
+    [("plain", {}, 1), ("everything", EVERYTHING, 12), ("several", SEVERAL, 2)],
 )
 def test_golden(name: str, spec: dict[str, Any], attempt: int) -> None:
     known = job(spec=spec, annotations={"kubeseg.dev/study": "ann-1", "other": "x"})
@@ -122,3 +141,55 @@ def test_restricted_pod_security() -> None:
     assert pod["automountServiceAccountToken"] is False
     allowed = {"persistentVolumeClaim", "downwardAPI", "emptyDir"}
     assert all((set(volume) - {"name"}) <= allowed for volume in pod["volumes"])
+
+
+def test_service_golden() -> None:
+    known = job(spec=SEVERAL)
+    text = yaml.safe_dump(headless_service(known, owner_reference(known)), sort_keys=True)
+    file = GOLDEN / "service.yaml"
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(text)
+    assert text == file.read_text()
+
+
+def test_what_the_trainer_makes_of_its_place() -> None:
+    """The other side of the contract reads what the builder writes."""
+    (container,) = built(job(spec=SEVERAL), 2)["spec"]["template"]["spec"]["containers"]
+    env = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    pod = pod_of(env | {"JOB_COMPLETION_INDEX": "2", "POD_IP": "10.0.0.7"}, processes=None, gpus=0)
+    assert (pod.index, pod.workers, pod.processes, pod.size) == (2, 3, 2, 6)
+    assert (pod.host, pod.port) == ("job-2-0.kubeseg-job", 29500)
+    assert env["KUBESEG_RENDEZVOUS_TIMEOUT"] == "60"
+
+
+def test_a_worker_alone_may_run_as_many_processes_as_its_user_says() -> None:
+    spec = {"env": [{"name": "KUBESEG_PROCESSES", "value": "2"}]}
+    (container,) = built(job(spec=spec))["spec"]["template"]["spec"]["containers"]
+    assert {"name": "KUBESEG_PROCESSES", "value": "2"} in container["env"]
+
+
+@pytest.mark.parametrize("name", ["7", "x" * 52])
+def test_names_of_services_and_pods_are_dns_labels(name: str) -> None:
+    known = job(spec=SEVERAL, name=name)
+    assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", service_name(name))
+    # Kubernetes refuses an Indexed Job whose last pod's host name would be too long.
+    child = child_job(known, TrainingJobSpec.model_validate(known.spec), attempt=9999, image="i")
+    assert len(f"{child['metadata']['name']}-255") <= 63
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"clusterIPs": ["None"], "type": "ClusterIP", "sessionAffinity": "None"}, True),
+        ({"publishNotReadyAddresses": False}, False),
+        ({"selector": {"app": "other"}}, False),
+        ({"selector": None}, False),
+        ({"ports": []}, False),
+        ({"ports": [{"port": 29500, "targetPort": 29500}, {"port": 1}]}, True),
+    ],
+)
+def test_a_service_that_was_changed_is_found_out(change: dict[str, Any], same: bool) -> None:
+    known = job(spec=SEVERAL)
+    wanted = headless_service(known, owner_reference(known))
+    assert as_wished({"spec": wanted["spec"] | change}, wanted) is same

@@ -109,6 +109,12 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
             Observed(children=(child(),), pods=(pending(conditions=[SCHEDULED]),)),
             ("Starting", "Starting"),
         ),
+        # A scheduler that says nothing: busy at first, then perhaps not there.
+        (Observed(children=(child(),), pods=(pending(node=None),)), ("Starting", "Starting")),
+        (
+            Observed(children=(child(),), pods=(pending(node=None, creationTimestamp=at(-121)),)),
+            ("Blocked", "NotScheduled"),
+        ),
         (
             Observed(children=(child(),), pods=(pending(conditions=[NO_NODE], node=None),)),
             ("Blocked", "Unschedulable"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubeseg_operator.obstacles import no_pod, of_pod, of_volumes
+from kubeseg_operator.obstacles import no_pod, not_taken_up, of_pod, of_volumes
 from kubeseg_types.spec import TrainingJobSpec
 from tests.support.operator_objects import pod
 
@@ -161,3 +161,28 @@ def test_the_newest_event_counts() -> None:
     assert found is not None
     assert found.message == "a volume can't be mounted: new"
     assert of_volumes(events[2:]) is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "reason", "words"),
+    [
+        ({}, "NotScheduled", 'the scheduler "default-scheduler" has not looked at pod job-1-0'),
+        ({"schedulerName": "nope"}, "NotScheduled", "spec.schedulerName names it"),
+        (
+            {
+                "resourceClaims": [
+                    {"name": "a", "resourceClaimName": "mine"},
+                    {"name": "b", "resourceClaimTemplateName": "each"},
+                ]
+            },
+            "ResourceClaims",
+            "(ResourceClaim mine, ResourceClaimTemplate each)",
+        ),
+    ],
+)
+def test_a_pod_that_no_scheduler_has_taken_up(
+    wish: dict[str, Any], reason: str, words: str
+) -> None:
+    found = not_taken_up(pod(node=None), spec(**wish))
+    assert found.reason == reason
+    assert words in found.message

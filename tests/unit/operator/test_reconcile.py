@@ -279,3 +279,42 @@ async def test_a_pod_that_is_another_by_now_is_let_be(world: World) -> None:
     world.api.change("trainingjobs", *KEY, spec={"stop": True}, metadata={"generation": 2})
     await world.visit()
     assert world.status["observedGeneration"] == 2
+
+
+async def test_several_workers_get_their_service_first_and_once(world: World) -> None:
+    world.api.put("trainingjobs", raw_job(spec={"workers": 2}))
+    await world.visit()
+    assert writes(world) == ["status trainingjobs", "create services", "create jobs"]
+    await world.settle()
+    world.restart()
+    await world.settle()
+    assert len(writes(world)) == 3
+
+
+@pytest.mark.parametrize("how", ["before", "after", 500, 409])
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_crash_around_the_service_leads_to_the_same_end(
+    world: World, how: str | int, restart: bool
+) -> None:
+    world.api.put("trainingjobs", raw_job(spec={"workers": 2}))
+    world.api.faults.append(Fault(on("POST", "services"), how))
+    with contextlib.suppress(ApiError, ApiUnreachableError):
+        await world.visit()
+    if restart:
+        world.restart()
+    await world.settle()
+    assert world.jobs == ["job-1"]
+    assert len(world.api.all("services")) == 1
+
+
+async def test_no_job_is_made_while_another_has_the_services_name(world: World) -> None:
+    world.api.put("trainingjobs", raw_job(spec={"workers": 2}))
+    theirs = {"metadata": {"name": "kubeseg-job", "namespace": "team"}, "spec": {"ports": []}}
+    world.api.put("services", theirs)
+    await world.settle()
+    assert world.status["phase"] == "Blocked"
+    assert "isn't this TrainingJob's" in world.status["summary"]["why"]
+    assert (world.jobs, world.api.all("services")[0]["spec"]) == ([], {"ports": []})
+    world.api.remove("services", "team", "kubeseg-job")
+    await world.settle()
+    assert world.jobs == ["job-1"]

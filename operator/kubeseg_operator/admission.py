@@ -1,0 +1,114 @@
+"""Why Kueue lets an attempt wait, from the Workload that it keeps of the Job. Pure.
+
+Kueue's reasons are passed on: `WaitingForQuota` and `Misconfigured` mean more to whoever runs it
+than words of ours would.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kubeseg_operator.obstacles import MAX_WORDS, Obstacle
+from kubeseg_operator.outcome import clip
+from kubeseg_operator.views import Raw
+
+#: Seconds between two looks at a Workload: as long as it has waited, within these bounds. That it
+#: is admitted is told by the watch of Jobs; only the reason may lag.
+SHORTEST_PAUSE, LONGEST_PAUSE = 15.0, 600.0
+_REASON = re.compile(r"^[A-Za-z]([A-Za-z0-9_,:]{0,126}[A-Za-z0-9_])?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of a Job's Workload; `code` where the API server refused: 403, 404 (there is
+    no Kueue).
+    """
+
+    workload: Raw | None = None
+    code: int | None = None
+
+
+def pause(waited: float) -> float:
+    """Seconds until the next look, of one who has waited for so long."""
+    return min(max(waited, SHORTEST_PAUSE), LONGEST_PAUSE)
+
+
+def waiting(found: Found, queue: str) -> Obstacle:
+    """Why the Job is not admitted."""
+    waits = f'waits in queue "{queue}"'
+    if found.code == 404:
+        return Obstacle(
+            "NoKueue",
+            f'spec.queueName is "{queue}", but there is no Kueue in this cluster (no '
+            "kueue.x-k8s.io): nobody admits the job. Install Kueue, or make a new TrainingJob "
+            "without queueName.",
+        )
+    if found.code is not None:
+        return Obstacle(
+            "Queued",
+            f"{waits} until Kueue admits it. Why it waits can't be read: the operator may not list "
+            "Workloads (kueue.enabled of the chart lets it).",
+        )
+    if found.workload is None:
+        return Obstacle(
+            "Queued",
+            f"{waits}; Kueue has no Workload for it. Should that stay so: does Kueue manage "
+            "batch/job, and this namespace?",
+        )
+    return _of_workload(found.workload, waits)
+
+
+def _condition(workload: Raw, kind: str) -> Raw:
+    for entry in (workload.get("status") or {}).get("conditions") or []:
+        if entry.get("type") == kind:
+            return dict(entry)
+    return {}
+
+
+def _of_workload(workload: Raw, waits: str) -> Obstacle:
+    if (workload.get("spec") or {}).get("active") is False:
+        return Obstacle(
+            "Deactivated",
+            f"{waits}, but its Workload {_name(workload)} is deactivated: set its spec.active to "
+            "true again, and it is considered.",
+        )
+    quota = _condition(workload, "QuotaReserved")
+    if quota.get("status") == "True":
+        return _by_checks(workload, waits)
+    evicted = _condition(workload, "Evicted")
+    words = str(quota.get("message") or "").strip()
+    reason = str(quota.get("reason") or "")
+    if evicted.get("status") == "True" and not words:
+        words = str(evicted.get("message") or "").strip()
+    if not _REASON.match(reason):
+        reason = "Queued"
+    hint = ""
+    if re.search(r"LocalQueue .* doesn't exist", words):
+        hint = " Make this LocalQueue, or a new TrainingJob with another queueName."
+    elif "ClusterQueue" in words and re.search(r"doesn't exist|inactive", words):
+        hint = " Whoever runs Kueue must put this right."
+    elif "insufficient quota" in words or "maximum capacity" in words:
+        hint = " It is more than the queue can ever give: ask for less in spec.resources."
+    sentence = f"{waits}: {words.rstrip('.')}." if words else f"{waits} until Kueue admits it."
+    return Obstacle(reason, clip(sentence + hint, MAX_WORDS))
+
+
+def _by_checks(workload: Raw, waits: str) -> Obstacle:
+    """It has its quota; admission checks (or the Job's own start) are still to come."""
+    checks = (workload.get("status") or {}).get("admissionChecks") or []
+    open_checks = [
+        f"{check.get('name', '?')} ({check.get('state', 'Pending')}"
+        + (f": {check['message']}" if check.get("message") else "")
+        + ")"
+        for check in checks
+        if check.get("state") != "Ready"
+    ]
+    if open_checks:
+        words = f"{waits}: it has its quota, and waits for checks: {', '.join(open_checks)}."
+        return Obstacle("WaitingForChecks", clip(words, MAX_WORDS))
+    return Obstacle("Queued", f"{waits}: admitted, and about to start.")
+
+
+def _name(workload: Raw) -> str:
+    return str((workload.get("metadata") or {}).get("name", ""))
