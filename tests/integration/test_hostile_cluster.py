@@ -7,19 +7,16 @@ to be trusted are in test_operator_cluster.py.
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.cluster import ROOT, TestCluster, wait_for
-from tests.support.operator_process import CLAIM, OperatorProcess, Place, add_scripted_trainer
-from tests.support.operator_rights import operators_kubeconfig
+from tests.support.cluster import TestCluster, wait_for
+from tests.support.operator_process import Place, operated
 
 pytestmark = pytest.mark.cluster
 
-CRD = ROOT / "charts" / "kubeseg" / "files" / "trainingjobs.yaml"
 LONGEST_NAME = "x" * 52
 #: One character, three bytes: what counts characters and what counts bytes differ.
 WIDE = "語"
@@ -27,20 +24,9 @@ WIDE = "語"
 
 @pytest.fixture(scope="module")
 def place(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    add_scripted_trainer(cluster)
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    place = Place(cluster, f"hostile-{secrets.token_hex(3)}")
-    cluster.kubectl("create", "namespace", place.name)
-    place.apply(CLAIM)
-    folder = tmp_path_factory.mktemp("operator")
-    log = folder / "operator.log"
-    place.operator = OperatorProcess(place.name, log, operators_kubeconfig(place, folder))
-    place.operator.start()
-    yield place
-    place.operator.stop()
-    cluster.kubectl("delete", "namespace", place.name, "--wait=false")
-    text = log.read_text()
-    assert "Traceback" not in text, text[-5000:]
+    """A namespace with an operator of its own, whose log has no traceback at the end."""
+    with operated(cluster, tmp_path_factory.mktemp("operator")) as place:
+        yield place
 
 
 def made(place: Place, name: str, script: dict[str, Any], meta: Any = None, **spec: Any) -> None:
