@@ -80,16 +80,8 @@ class Watchdog:
             self.say(f"PUT {name} without the version and UID that it replaces")
         if verb == "PATCH" and not meta.get("uid"):
             self.say(f"PATCH {name} without a UID")
-        finalizers = {"uid", "resourceVersion", "finalizers"}
-        if (
-            verb == "PATCH"
-            and plural == PLURAL
-            and (set(body), set(meta))
-            != (
-                {"metadata"},
-                finalizers,
-            )
-        ):
+        only = {"uid", "resourceVersion", "finalizers"}
+        if (verb, plural) == ("PATCH", PLURAL) and (set(body), set(meta)) != ({"metadata"}, only):
             self.say(f"PATCH {name} of more than finalizers, or of any version: {body}")
         if verb == "POST" and plural == "jobs" and not meta["labels"].get(LABEL_CLEANUP_OF):
             owners = meta.get("ownerReferences", [])
