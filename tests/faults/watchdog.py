@@ -223,7 +223,8 @@ class Watchdog:
         for number in numbers:
             if number not in life.reserved:
                 life.reserved.add(number)
-                self._reserved_too_early(before.get(number - 1), old)
+                previous = [attempt for attempt in after if attempt["number"] == number - 1]
+                self._reserved_too_early(previous[0] if previous else None, old)
 
     def _reserved_too_early(self, previous: Raw | None, old: Raw) -> None:
         wait = parse(old.get("retry", {}).get("notBefore"))
