@@ -111,7 +111,7 @@ class Applier:
             await self.refresh(job)
             return
         if patched.deleting and not patched.finalizers:
-            self._store.drop_job(job.key, job.uid)
+            self._store.drop_job(job.key, job.uid, for_good=True)
         else:
             self._store.put_job(patched)
 

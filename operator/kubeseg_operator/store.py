@@ -23,6 +23,10 @@ class _Family:
         return bool(self.children or self.pods)
 
 
+#: So many UIDs that are gone are remembered, the newest.
+_REMEMBERED = 4096
+
+
 def _older(new: str, known: str) -> bool:
     """True where version `new` is certainly older than `known`, or the same."""
     return 0 <= version_number(new) <= version_number(known)
@@ -34,6 +38,8 @@ class Store:
     def __init__(self) -> None:
         self._jobs: dict[Key, JobView] = {}
         self._families: dict[Key, _Family] = {}
+        #: UIDs that are gone for good: what a slow watch or list still tells of them is old.
+        self._gone: dict[str, None] = {}
 
     def __iter__(self) -> Iterator[JobView]:
         return iter(list(self._jobs.values()))
@@ -60,8 +66,10 @@ class Store:
         return tuple(family.pods.values()) if family else ()
 
     def put_job(self, job: JobView) -> bool:
-        """Keep `job` unless a newer version is known."""
+        """Keep `job` unless a newer version, or its end, is known."""
         known = self._jobs.get(job.key)
+        if job.uid in self._gone:
+            return False
         if known and known.uid == job.uid and _older(job.version, known.version):
             return False
         if known and known.uid != job.uid and known.created > job.created:
@@ -69,8 +77,13 @@ class Store:
         self._jobs[job.key] = job
         return True
 
-    def drop_job(self, key: Key, uid: str) -> bool:
-        """The TrainingJob with this UID is gone."""
+    def drop_job(self, key: Key, uid: str, *, for_good: bool = False) -> bool:
+        """The TrainingJob with this UID is gone; `for_good`: whoever says so saw it go.
+
+        A 404 alone may come from an API server that doesn't serve the CRD for the moment.
+        """
+        if for_good:
+            self._bury(uid)
         known = self._jobs.get(key)
         if known is None or known.uid != uid:
             return False
@@ -82,7 +95,9 @@ class Store:
         return True
 
     def put_child(self, key: Key, child: Child) -> bool:
-        """Keep `child` unless a newer version is known."""
+        """Keep `child` unless a newer version, or its end, is known."""
+        if child.uid in self._gone:
+            return False
         family = self._families.setdefault(key, _Family())
         known = family.children.get(child.name)
         if known and known.uid == child.uid and _older(child.version, known.version):
@@ -92,8 +107,10 @@ class Store:
         family.children[child.name] = child
         return True
 
-    def drop_child(self, key: Key, name: str, uid: str) -> bool:
-        """The Job with this UID is gone."""
+    def drop_child(self, key: Key, name: str, uid: str, *, for_good: bool = False) -> bool:
+        """The Job with this UID is gone; `for_good` as above."""
+        if for_good:
+            self._bury(uid)
         family = self._families.get(key)
         known = family.children.get(name) if family else None
         if family is None or known is None or known.uid != uid:
@@ -136,6 +153,11 @@ class Store:
                 if not (pod.gone and pod.attempt < below_attempt)
             }
             self._tidy(key)
+
+    def _bury(self, uid: str) -> None:
+        self._gone[uid] = None
+        if len(self._gone) > _REMEMBERED:
+            del self._gone[next(iter(self._gone))]
 
     def _tidy(self, key: Key) -> None:
         if not self._families.get(key):

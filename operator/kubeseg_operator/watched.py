@@ -60,7 +60,7 @@ class Intake:
         if kind is JOBS:
             job = job_view(raw)
             if deleted:
-                return job.key, self.store.drop_job(job.key, job.uid)
+                return job.key, self.store.drop_job(job.key, job.uid, for_good=True)
             return job.key, self.store.put_job(job)
         key = key_of_labelled(raw)
         if key is None:
@@ -68,7 +68,7 @@ class Intake:
         if kind is CHILDREN:
             child = child_view(raw)
             if deleted:
-                return key, self.store.drop_child(key, child.name, child.uid)
+                return key, self.store.drop_child(key, child.name, child.uid, for_good=True)
             return key, self.store.put_child(key, child)
         pod = pod_view(raw)
         return key, self.store.drop_pod(key, pod) if deleted else self.store.put_pod(key, pod)

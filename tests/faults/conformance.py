@@ -317,7 +317,8 @@ async def pods(to: Recorder) -> None:
         return {}
 
     async def runs() -> bool:
-        return (await pod_of("taken")).get("status", {}).get("phase") == "Running"
+        phase = (await pod_of("taken")).get("status", {}).get("phase")
+        return bool(phase == "Running")
 
     await to.until("taken runs", runs)
     pod = await pod_of("taken")
@@ -341,8 +342,8 @@ async def pods(to: Recorder) -> None:
 
         async def ended(name: str = name) -> bool:
             status = (await to.find("jobs", name)).get("status", {})
-            kinds: set[str] = {c["type"] for c in status.get("conditions", [])}
-            return bool(kinds & {"Complete", "Failed"})
+            kinds = {str(c["type"]) for c in status.get("conditions", [])}
+            return bool({str(kind) for kind in kinds} & {"Complete", "Failed"})
 
         await to.until(f"{name} has ended", ended)
         status = (await to.find("jobs", name))["status"]

@@ -203,8 +203,8 @@ MUTANTS = (
     Mutant(
         "suspend-is-not-carried-out",
         "decide.attempt",
-        "    if spec.suspend and not child.deleting:\n",
-        "    if spec.suspend and not child.deleting and begun:\n",
+        "        if known or not meaningful(",
+        "        if (known and begun) or not meaningful(",
     ),
     Mutant(
         "suspended-before-the-pods-are-gone",

@@ -125,7 +125,7 @@ async def _toggle(world: World) -> None:
 async def _suspend_while_starting(world: World) -> None:
     await wait(world, world.pods)
     world.edit(suspend=True)
-    await wait(world, lambda: not world.pods())
+    await wait(world, lambda: world.status().get("phase") == "Suspended")
     world.cluster.has_room = True
     world.edit(suspend=False)
 

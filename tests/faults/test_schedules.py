@@ -20,6 +20,8 @@ FOUND = [
     "suspend-resume seed=17 w9:crash-before watch:lag=0.5,repeat=0.2,merge=0.5,cut=3 jitter",
     # Ended before its checkpoint was loaded: the epochs went back to 0.
     "interrupted-again-and-again seed=97 w11:crash-before watch:lag=12,repeat=0.2 kill@32.7 jitter",
+    # Suspended before its UID was in status, killed, resumed: its Job was made a second time.
+    "suspend-while-starting seed=20 w3:crash-after w4:crash-before watch:lag=12,cut=10 jitter",
     # An operator that was behind deleted the newer attempt's Job as a stray.
     "more-epochs-afterwards seed=52 watch:lag=3 freeze@16.5+400 twin@16.5 jitter",
     # `stop` failed a job whose pod ran, and had not been heard of yet.

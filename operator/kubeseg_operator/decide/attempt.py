@@ -6,7 +6,7 @@ from kubeseg_operator import obstacles
 from kubeseg_operator.builders import child_job, config_text, owner_reference
 from kubeseg_operator.cause import newest_of_each, nodes_of
 from kubeseg_operator.clock import parse
-from kubeseg_operator.conditions import Standing
+from kubeseg_operator.conditions import Standing, meaningful
 from kubeseg_operator.decide.draft import Draft, starting
 from kubeseg_operator.decide.ends import ended, fail
 from kubeseg_operator.decide.model import (
@@ -140,7 +140,11 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
             "TrainingJob to train.",
         )
     if spec.suspend and not child.deleting:
-        draft.actions.append(DeleteChild(child.name, child.uid))
+        known = draft.before.attempts[-1].uid is not None
+        if known or not meaningful(draft.before, draft.decided(_leaving(draft, attempt)).status):
+            draft.actions.append(DeleteChild(child.name, child.uid))
+        # Else its UID goes into status first: after a crash in between, the Job that was deleted
+        # would look like one that was never made, and be made again.
     elif not child.deleting:
         _bring_config(draft, attempt, live)
     if child.deleting or spec.suspend:

@@ -117,11 +117,13 @@ def _end_pods(draft: Draft) -> Decision:
     draft.end_strays(keep=None)
     running = [child for child in seen.children if child.finished is None]
     pods = [pod for pod in seen.pods if not pod.ended and pod.child is not None]
-    for question in () if running else _unsure(draft):
+    overdue = _overdue(draft, draft.job.deleted, POD_PATIENCE) if running or pods else False
+    # Not only absence: what seems to run for ever may have ended, and no watch have told.
+    for question in () if running and not overdue else _unsure(draft):
         if question not in seen.confirmed:
             return draft.ask(question)
     if running or pods:
-        if _overdue(draft, draft.job.deleted, POD_PATIENCE):
+        if overdue:
             names = ", ".join(pod.name for pod in pods[:3]) or running[0].name
             return _left(draft, f"{names} has not ended within {POD_PATIENCE:.0f} s")
         draft.again_after(LOOK_AGAIN)

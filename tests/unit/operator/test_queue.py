@@ -17,6 +17,7 @@ from kubeseg_operator.workloads import Workloads
 from kubeseg_types.status import Phase, TrainingJobStatus
 from tests.support.operator_decisions import following, kinds, look, of, standing
 from tests.support.operator_objects import (
+    CHILD_UID,
     NOW,
     at,
     attempt,
@@ -304,7 +305,7 @@ def test_the_end_is_told_by_the_newest_pod() -> None:
 
 
 def test_a_users_suspend_deletes_the_child_in_the_queue_too() -> None:
-    waits = attempt(queuedTime=at(-10))
+    waits = attempt(queuedTime=at(-10), uid=CHILD_UID)
     known = job(spec={**SPEC, "suspend": True}, status={**BASE, "attempts": [waits]})
     decision = look(known, seen(found=None))
     assert kinds(decision) == ["DeleteChild"]

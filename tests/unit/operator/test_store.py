@@ -44,6 +44,23 @@ def test_a_namesake_made_later_replaces_and_its_predecessors_end_changes_nothing
     assert known.uid == "new"
 
 
+def test_old_news_brings_nothing_back_that_a_watch_has_told_to_be_gone() -> None:
+    store = Store()
+    intake = Intake(store, lambda _key: None)
+    intake.take(JOBS, raw_job(), deleted=True)
+    intake.take(CHILDREN, raw_child(), deleted=True)
+    assert not intake.take(JOBS, raw_job())
+    assert not intake.take(CHILDREN, raw_child())
+    assert intake.take(JOBS, raw_job(uid="its namesake"))
+
+
+def test_a_404_alone_is_no_end_for_good() -> None:
+    store = Store()
+    store.put_job(job())
+    assert store.drop_job(KEY, job().uid)
+    assert store.put_job(job())
+
+
 def test_a_pod_that_is_gone_still_tells_how_it_ended_until_the_next_attempt() -> None:
     store = Store()
     store.put_job(job())

@@ -149,6 +149,15 @@ def test_stop_of_a_running_trainer_reaches_it_and_deletes_nothing() -> None:
     assert '"stop":true' in patch.text
 
 
+def test_a_uid_is_in_status_before_its_job_is_deleted() -> None:
+    """Killed in between, the Job would look like one that was never made, and be made again."""
+    known = job(spec={"suspend": True}, status={"attempts": [attempt()]})
+    seen = Observed(children=(child(),))
+    first = look(known, seen)
+    assert (kinds(first), first.status.attempts[0].uid) == ([], CHILD_UID)
+    assert look(following(first, known), seen).actions == (DeleteChild("job-1", CHILD_UID),)
+
+
 # --- live edits
 
 
