@@ -66,5 +66,5 @@ def test_two_gpus_are_two_processes_of_a_pod(kubeseg: Installation) -> None:
     kubeseg.apply(manifest)
     kubeseg.wait_job("two-gpus", "Succeeded", 240)
     assert record(kubeseg, "two-gpus")["hardware"]["processes"] == 2
-    assert len(kubeseg.items("pods", "kubeseg.dev/job=two-gpus")) == 1
+    assert len(kubeseg.items("pods", "kubeseg.dev/job=two-gpus,kubeseg.dev/attempt=1")) == 1
     assert kubeseg.items("services", "kubeseg.dev/job=two-gpus") == []

@@ -85,6 +85,8 @@ class QueueStandIn:
         self.room = dict(room)
         #: Pod templates as they were made, by the Job's UID.
         self._originals: dict[str, Raw] = {}
+        #: UIDs of Jobs that were preempted, and whose template is not yet as it was.
+        self._stopping: set[str] = set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="queue stand-in")
         self.trouble: BaseException | None = None
@@ -111,8 +113,8 @@ class QueueStandIn:
     def _call(self, verb: str, path: str, body: Raw | None = None) -> Raw | None:
         kind = "application/merge-patch+json" if verb == "PATCH" else "application/json"
         reply = self._http.request(verb, path, json=body, headers={"Content-Type": kind})
-        if reply.status_code in {404, 409}:
-            # Gone, changed or there already: the next look tells.
+        if reply.status_code in {404, 409, 422}:
+            # Gone, changed, there already or not to be changed yet: the next look tells.
             return None
         assert reply.is_success, f"{verb} {path}: {reply.text}"
         found: Raw = reply.json()
@@ -137,7 +139,7 @@ class QueueStandIn:
             workload = workloads[job["metadata"]["uid"]]
             if _finished(job):
                 self._say(workload, Finished=("True", "Succeeded", "Job finished"))
-            elif not job["spec"].get("suspend"):
+            elif not job["spec"].get("suspend") or not self._stopped(job):
                 continue
             elif room is None:
                 words = f"LocalQueue {queue} doesn't exist"
@@ -213,19 +215,30 @@ class QueueStandIn:
             QuotaReserved=("False", "Pending", words),
             Admitted=("False", "NoReservation", "The workload has no reservation"),
         )
+        self._stopping.add(job["metadata"]["uid"])
         self._change(job, {"spec": {"suspend": True}})
-        # The template may change again only once the Job has no start.
+
+    def _stopped(self, job: Raw) -> bool:
+        """Put the template of a preempted Job back; False: again at the next look. The Job
+        controller may still write the start time that has to go first.
+        """
+        uid = job["metadata"]["uid"]
+        if uid not in self._stopping:
+            return True
         self._call("PATCH", f"{self._path(job)}/status", {"status": {"startTime": None}})
-        original = self._originals[job["metadata"]["uid"]]["metadata"]
+        original = self._originals[uid]["metadata"]
         restored = {
             "labels": {f"{GROUP}/podset": None, **original.get("labels", {})},
             "annotations": {f"{GROUP}/workload": None, **original.get("annotations", {})},
         }
-        self._change(job, {"spec": {"template": {"metadata": restored}}})
+        if self._change(job, {"spec": {"template": {"metadata": restored}}}) is None:
+            return False
+        self._stopping.remove(uid)
+        return True
 
     def _path(self, job: Raw) -> str:
         return f"{self._jobs}/{job['metadata']['name']}"
 
-    def _change(self, job: Raw, patch: Raw) -> None:
+    def _change(self, job: Raw, patch: Raw) -> Raw | None:
         only = {"metadata": {"uid": job["metadata"]["uid"]}}
-        self._call("PATCH", self._path(job), patch | only)
+        return self._call("PATCH", self._path(job), patch | only)
