@@ -19,8 +19,7 @@ import pytest
 from kubeseg_local.kube import Kube
 from tests.support.audit_log import by_account
 from tests.support.cluster import TestCluster, wait_for
-from tests.support.operator_process import Place, operated
-from tests.support.operator_rights import ACCOUNT
+from tests.support.operator_process import CLAIM, Place, operated
 
 pytestmark = pytest.mark.cluster
 

@@ -159,8 +159,10 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
     if child.suspended:
         return wait_in_queue(draft, attempt, child, live)
     attempt = admitted(draft, attempt)
-    # The newest of each worker: one that was suspended by others and went on has older ones.
+    # The newest of each worker: where others suspended the Job, or had it make more pods, there
+    # are older and surplus ones.
     pods = newest_of_each(since_admission(draft, child, pods))
+    pods = [pod for pod in pods if pod.index < spec.workers]
     live = [pod for pod in pods if not pod.ended]
     if any(pod.ended or pod.exit_code is not None for pod in pods):
         # Its trainer has ended; how, is decided when the Job controller has counted it.
