@@ -205,8 +205,13 @@ def _columns() -> list[dict[str, Any]]:
         column("Val-IoU", ".status.summary.valIou"),
         column("Best", ".status.summary.best"),
         column("ETA", ".status.summary.eta"),
+        # kubectl shows a date as its age: that of what would be lost if it were killed now.
+        column("Unsaved", ".status.atRisk.since", "date"),
         column("GPUs", ".spec.resources.gpus", "integer"),
         column("Age", ".metadata.creationTimestamp", "date"),
+        column("Attempt", ".status.attempts[-1:].number", "integer", priority=1),
+        column("GPU-h", ".status.totals.gpuHours", "number", priority=1),
+        column("Lost", ".status.totals.lostGpuHours", "number", priority=1),
         column("Model", ".spec.model.architecture", priority=1),
         column("Encoder", ".spec.model.encoder", priority=1),
         column("Dataset", ".spec.dataset.name", priority=1),

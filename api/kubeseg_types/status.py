@@ -120,6 +120,42 @@ class Attempt(Lenient):
     preemptions: int | None = Field(
         default=None, description="How often its queue has taken its place away."
     )
+    gpus: int | None = Field(default=None, description="GPUs of all its workers.")
+    seconds: int | None = Field(default=None, description="From its trainer's start to its end.")
+    lost_seconds: int | None = Field(
+        default=None, description="Of these, after its newest checkpoint: to be done again."
+    )
+    gpu_hours: float | None = None
+    lost_gpu_hours: float | None = None
+
+
+class Totals(Lenient):
+    """What all attempts have cost, those that are no longer listed included."""
+
+    attempts: int = Field(default=0, description="Attempts that have ended.")
+    seconds: int = 0
+    lost_seconds: int = 0
+    gpu_hours: float = 0.0
+    lost_gpu_hours: float = 0.0
+
+
+class AtRisk(Lenient):
+    """What would be done again if the trainer were killed now."""
+
+    since: Timestamp = Field(description="Time of the newest checkpoint, or the attempt's start.")
+    epochs: int = Field(default=0, description="Epochs finished since then.")
+    steps: int = Field(default=0, description="Steps done since then, those of epochs included.")
+
+
+class Batch(Lenient):
+    """How attempts compute a batch since one was killed for memory: smaller parts, more of them.
+
+    `training.batchSize`, and with it the result, stays as it is.
+    """
+
+    accumulate: int = Field(description="Parts of a batch, in place of training.accumulate.")
+    images_at_once: int = Field(description="Images in the largest part, on one GPU or worker.")
+    after_attempt: int = Field(description="The attempt that was killed last.")
 
 
 class CheckOutcome(StrEnum):
@@ -230,8 +266,11 @@ class TrainingJobStatus(Lenient):
         description="The last attempts, the newest at the end.",
     )
     preflight: Preflight | None = None
+    totals: Totals | None = None
     retry: Retry | None = None
+    batch: Batch | None = None
     progress: JobProgress | None = None
+    at_risk: AtRisk | None = None
     metrics: Metrics | None = None
     run: RunPointer | None = None
     finished: Finished | None = None

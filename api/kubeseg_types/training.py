@@ -8,6 +8,9 @@ from pydantic import Field
 
 from kubeseg_types.base import Contract, Duration
 
+#: Most parts that a batch is computed in.
+MAX_ACCUMULATE = 1024
+
 
 class Optimizer(Contract):
     """The optimizer."""
@@ -117,7 +120,10 @@ class Training(Contract):
     )
     early_stopping: EarlyStopping | None = None
     accumulate: int = Field(
-        default=1, ge=1, le=1024, description="Parts that a batch is computed in, to save memory."
+        default=1,
+        ge=1,
+        le=MAX_ACCUMULATE,
+        description="Parts that a batch is computed in, to save memory.",
     )
     clip: float | None = Field(
         default=None, gt=0, le=1e6, description="Largest norm of the gradient."

@@ -8,11 +8,14 @@ from kubeseg_operator.decide import (
     CreateChild,
     DeleteChild,
     DeleteJob,
+    DeletePod,
     EnsureService,
+    MendChild,
     PatchConfig,
     SetFinalizers,
 )
-from kubeseg_operator.obstacles import MAX_WORDS, Obstacle, quota
+from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
+from kubeseg_operator.obstacles import quota
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.services import ensure_service
 from kubeseg_operator.store import Store
@@ -58,6 +61,13 @@ class Applier:
                 if "deletionTimestamp" in leaving.get("metadata", {}):
                     # Known before the watch tells it: it isn't deleted twice.
                     self._store.put_child(job.key, child_view(leaving))
+            case DeletePod(name, uid):
+                at_once: Raw = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+                leaving = await self._delete(pods_path(job.key.namespace, name), at_once)
+                if "deletionTimestamp" in leaving.get("metadata", {}):
+                    self._store.put_pod(job.key, pod_view(leaving))
+            case MendChild(name, uid, patch):
+                await self._mend(job, name, uid, patch)
             case PatchConfig(pod, uid, text):
                 await self._bring_config(job, pod, uid, text)
             case DeleteJob(uid, version):
@@ -135,6 +145,16 @@ class Applier:
                 raise
             return
         self._store.put_pod(job.key, pod_view(patched))
+
+    async def _mend(self, job: JobView, name: str, uid: str, patch: Raw) -> None:
+        body = patch | {"metadata": patch["metadata"] | {"uid": uid}}
+        try:
+            mended = await self._client.merge(children_path(job.key.namespace, name), body)
+        except ApiError as error:
+            if error.code not in {404, 409}:
+                raise
+            return
+        self._store.put_child(job.key, child_view(mended))
 
     async def _create(self, job: JobView, manifest: Raw) -> Obstacle | None:
         name = manifest["metadata"]["name"]

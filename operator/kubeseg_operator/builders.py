@@ -27,7 +27,9 @@ from kubeseg_types.names import (
     WORKSPACE_MOUNT,
 )
 from kubeseg_types.spec import EnvVar, TrainingJobSpec
+from kubeseg_types.status import Batch
 from kubeseg_types.trainer import trainer_config
+from kubeseg_types.training import MAX_ACCUMULATE
 
 TRAINER_UID = 10001
 GRACE_SECONDS = 60
@@ -51,8 +53,28 @@ def owner_reference(job: JobView) -> Raw:
     }
 
 
+def labels_of(job: JobView, attempt: int) -> dict[str, str]:
+    """Labels of an attempt's Job and of its pods."""
+    return {
+        LABEL_JOB: job.key.name,
+        LABEL_ATTEMPT: str(attempt),
+        "app.kubernetes.io/name": APP_NAME,
+        LABEL_MANAGED_BY: MANAGED_BY,
+    }
+
+
 def config_text(job: JobView, spec: TrainingJobSpec, attempt: int) -> str:
-    """The trainer's configuration, as the pod's annotation carries it."""
+    """The trainer's configuration, as the pod's annotation carries it.
+
+    Since an attempt was killed for memory, with more parts of a batch than the spec has.
+    """
+    batch = job.status.get("batch")
+    if batch:
+        parts = min(
+            max(spec.training.accumulate, Batch.model_validate(batch).accumulate), MAX_ACCUMULATE
+        )
+        training = spec.training.model_copy(update={"accumulate": parts})
+        spec = spec.model_copy(update={"training": training})
     config = trainer_config(
         spec,
         namespace=job.key.namespace,
@@ -118,7 +140,8 @@ def _container(spec: TrainingJobSpec, image: str, place: list[Raw]) -> Raw:
             "readOnlyRootFilesystem": True,
         },
         "terminationMessagePath": TERMINATION_LOG,
-        "terminationMessagePolicy": "File",
+        # Where the trainer could leave no words, the last lines of its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "workspace", "mountPath": WORKSPACE_MOUNT},
             {"name": "config", "mountPath": CONFIG_MOUNT, "readOnly": True},
@@ -180,12 +203,7 @@ def _pod_spec(spec: TrainingJobSpec, image: str, job: str, child: str) -> Raw:
 
 def child_job(job: JobView, spec: TrainingJobSpec, *, attempt: int, image: str) -> Raw:
     """The Job of an attempt; `image` is used where the spec names none."""
-    labels = {
-        LABEL_JOB: job.key.name,
-        LABEL_ATTEMPT: str(attempt),
-        "app.kubernetes.io/name": APP_NAME,
-        LABEL_MANAGED_BY: MANAGED_BY,
-    }
+    labels = labels_of(job, attempt)
     name = child_name(job.key.name, attempt)
     manifest: Raw = {
         "apiVersion": "batch/v1",

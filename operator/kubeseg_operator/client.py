@@ -95,13 +95,14 @@ class Client:
         return await self._call("GET", path, query=query)
 
     async def list(
-        self, path: str, *, selector: str | None = None, page: int = 500
+        self, path: str, *, selector: str | None = None, fields: str | None = None, page: int = 500
     ) -> AsyncIterator[Raw]:
         """Read all objects of a collection, a page at a time."""
         token = ""
         while True:
             asked = {"limit": str(page)}
             asked |= {"labelSelector": selector} if selector else {}
+            asked |= {"fieldSelector": fields} if fields else {}
             asked |= {"continue": token} if token else {}
             answer = await self._call("GET", path, query=asked)
             for item in answer.get("items") or []:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kubeseg_operator.clock import human, stamp
+from kubeseg_operator.cost import at_risk
 from kubeseg_operator.outcome import clip
 from kubeseg_types.status import (
     Condition,
@@ -25,11 +26,12 @@ _TRUE_IN = {
     Phase.SUCCEEDED: ConditionType.COMPLETE,
     Phase.FAILED: ConditionType.FAILED,
 }
-_FALSE_REASONS = {
-    ConditionType.BLOCKED: "NotBlocked",
-    ConditionType.SUSPENDED: "NotSuspended",
-    ConditionType.COMPLETE: "NotComplete",
-    ConditionType.FAILED: "NotFailed",
+#: Reason and message of those that are False; Running has where the job stands instead.
+_FALSE_WORDS = {
+    ConditionType.BLOCKED: ("NotBlocked", "nothing keeps it from starting"),
+    ConditionType.SUSPENDED: ("NotSuspended", "it is not paused"),
+    ConditionType.COMPLETE: ("NotComplete", "it has not succeeded"),
+    ConditionType.FAILED: ("NotFailed", "it has not failed"),
 }
 #: Phases whose message answers "why isn't it running?".
 _EXPLAINED = frozenset(
@@ -48,12 +50,17 @@ _EXPLAINED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a job stands. `suspending`: the user wants a pause, and the pods still end."""
+    """Where a job stands.
+
+    `suspending`: the user wants a pause, and the pods still end. `explain`: the message answers
+    "why does it not go on?", whatever the phase.
+    """
 
     phase: Phase
     reason: str
     message: str
     suspending: bool = False
+    explain: bool = False
     #: Of several workers, how many run: 2/4.
     workers: str = ""
 
@@ -80,7 +87,7 @@ def _words(kind: ConditionType, standing: Standing) -> tuple[str, str]:
         return standing.reason, standing.message
     if kind is ConditionType.SUSPENDED and standing.suspending:
         return "Suspending", "the trainer is writing a checkpoint and ending"
-    return _FALSE_REASONS[kind], ""
+    return _FALSE_WORDS[kind]
 
 
 def _conditions(
@@ -124,7 +131,11 @@ def summary(
             else None
         ),
         workers=standing.workers or None,
-        why=clip(standing.message, 1000) if standing.phase in _EXPLAINED else None,
+        why=(
+            clip(standing.message, 1000)
+            if standing.explain or standing.phase in _EXPLAINED
+            else None
+        ),
     )
     return texts if texts.to_dict() else None
 
@@ -146,6 +157,7 @@ def describe(
         update={
             "observed_generation": generation,
             "phase": standing.phase,
+            "at_risk": at_risk(draft, standing.phase),
             "conditions": _conditions(old, standing, generation, now),
             "summary": summary(draft.progress, draft.metrics, standing),
         }

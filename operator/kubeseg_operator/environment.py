@@ -17,6 +17,7 @@ log = logging.getLogger("kubeseg_operator")
 
 ENV_NAMESPACES = "KUBESEG_NAMESPACES"
 ENV_BACKOFF = "KUBESEG_BACKOFF_SECONDS"
+ENV_LOST_NODE = "KUBESEG_LOST_NODE_SECONDS"
 ENV_PROBES_PORT = "KUBESEG_PROBES_PORT"
 ENV_METRICS_PORT = "KUBESEG_METRICS_PORT"
 ENV_LEASE = "KUBESEG_LEASE"
@@ -66,7 +67,18 @@ def _settings() -> Settings:
         backoff = -1.0
     if not 0 < backoff <= 300:
         raise SystemExit(f"{ENV_BACKOFF} must be a number above 0 and at most 300, not {text!r}")
-    return Settings(image=image, backoff_seconds=backoff)
+    return Settings(image=image, backoff_seconds=backoff, lost_node_seconds=_lost_node_seconds())
+
+
+def _lost_node_seconds() -> float:
+    text = os.environ.get(ENV_LOST_NODE) or "600"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 1e9:
+        raise SystemExit(f"{ENV_LOST_NODE} must be a number of seconds, 0 or more, not {text!r}")
+    return seconds
 
 
 def _lease(in_cluster_namespace: str) -> tuple[str, str] | None:

@@ -7,9 +7,10 @@ from kubeseg_operator.apply import children_path, pods_path
 from kubeseg_operator.client import ApiError, Client
 from kubeseg_operator.decide import Ask, Observed
 from kubeseg_operator.store import Store
+from kubeseg_operator.surroundings import Surroundings
 from kubeseg_operator.views import Child, JobView, Key, Pod, Raw, child_view, pod_view
 from kubeseg_operator.workloads import Workloads
-from kubeseg_types.names import LABEL_JOB
+from kubeseg_types.names import DEFAULT_CLAIM, LABEL_JOB
 from kubeseg_types.trainer import Progress
 
 _MAX_EVENTS = "50"
@@ -17,8 +18,16 @@ _MAX_EVENTS = "50"
 
 def observed(store: Store, job: JobView, report: Progress | None) -> Observed:
     """What the store knows of the children of this very TrainingJob."""
-    children = tuple(child for child in store.children(job.key) if child.owner == job.uid)
+    children = tuple(child for child in store.children(job.key) if _is_of(child, job))
     return Observed(children=children, pods=store.pods(job.key), progress=report)
+
+
+def _is_of(child: Child, job: JobView) -> bool:
+    """True where this very TrainingJob has made it: it owns it, or did and has noted its UID."""
+    if child.owner is not None or child.foreign:
+        return child.owner == job.uid
+    noted = {(each.get("jobName"), each.get("uid")) for each in job.status.get("attempts") or []}
+    return (child.name, child.uid) in noted and child.name.startswith(f"{job.key.name}-")
 
 
 class LiveReader:
@@ -27,6 +36,7 @@ class LiveReader:
     def __init__(self, client: Client, store: Store) -> None:
         self._client, self._store = client, store
         self._workloads = Workloads(client)
+        self._around = Surroundings(client)
 
     async def workload(self, job: JobView) -> Found:
         """What Kueue says of the running attempt's Job."""
@@ -57,10 +67,21 @@ class LiveReader:
                 # The one that is longest on its node: the decision is about that one.
                 waiting.sort(key=lambda pod: pod.scheduled_at or "~")
                 return await self._events(job, [pod.uid for pod in waiting[:1]])
+            case Ask.CLAIM:
+                return await self._claim(job)
+            case Ask.CLAIM_EVENTS:
+                claims = await self._claim(job)
+                return await self._events(job, [c["metadata"]["uid"] for c in claims])
+            case Ask.NODES:
+                return await self._around.nodes()
         return ()
 
     def _own(self, job: JobView) -> list[Child]:
-        return [child for child in self._store.children(job.key) if child.owner == job.uid]
+        return [child for child in self._store.children(job.key) if _is_of(child, job)]
+
+    async def _claim(self, job: JobView) -> tuple[Raw, ...]:
+        name = (job.spec.get("workspace") or {}).get("claimName", DEFAULT_CLAIM)
+        return await self._around.claim(job.key.namespace, name)
 
     async def _child(self, job: JobView, name: str | None) -> None:
         if not name:
@@ -75,7 +96,7 @@ class LiveReader:
                     self._store.drop_child(job.key, name, child.uid)
             return
         child = child_view(raw)
-        if child.owner == job.uid:
+        if _is_of(child, job):
             self._store.put_child(job.key, child)
 
     async def _pods(self, key: Key) -> None:

@@ -3,55 +3,49 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
+from kubeseg_operator import volumes
+from kubeseg_operator.nodes import Node, about_gpus, taints_in_the_way
+from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.spec import TrainingJobSpec
 
-MAX_WORDS = 900
 
-
-@dataclass(frozen=True, slots=True)
-class Obstacle:
-    """The one cause that matters: a stable reason, and a sentence with the remedy."""
-
-    reason: str
-    message: str
-
-
-def unschedulable(words: str, spec: TrainingJobSpec) -> Obstacle:
-    """The scheduler's message, with what was asked for beside it."""
-    claim = spec.workspace.claim_name
-    if re.search(r'persistentvolumeclaim "[^"]*" not found', words):
-        return Obstacle(
-            "WorkspaceMissing",
-            f'workspace claim "{claim}" is not there: create this PersistentVolumeClaim in the '
-            "job's namespace (ReadWriteMany), and the job goes on by itself.",
-        )
-    if "unbound immediate PersistentVolumeClaims" in words:
-        return Obstacle(
-            "WorkspaceUnbound",
-            f'workspace claim "{claim}" is not bound to a volume: look at its storage class and '
-            f"events (kubectl describe pvc {claim}).",
-        )
-    if "persistentvolumeclaim" in words and "being deleted" in words:
-        return Obstacle("WorkspaceLeaving", f'workspace claim "{claim}" is being deleted.')
+def unschedulable(words: str, spec: TrainingJobSpec, nodes: Sequence[Node] = ()) -> Obstacle:
+    """The scheduler's message, with what was asked for beside it, and what `nodes` offer."""
     wish = spec.resources
     asked = [f"{wish.gpus} {wish.gpu_resource}"] if wish.gpus else []
     asked += [f"{wish.cpu} CPU", f"{wish.memory} memory"]
     offer = words.partition(" preemption:")[0].partition(" no new claims")[0].strip()
-    remedies = []
-    if "Insufficient" in offer:
+    remedies, gpus = [], ""
+    if wish.gpus and f"Insufficient {wish.gpu_resource}" in offer:
+        gpus = about_gpus(nodes, spec)
+    if "Insufficient" in offer and not gpus:
         remedies.append("ask for less in spec.resources, or wait for a node with so much free")
     if "untolerated taint" in offer:
-        remedies.append("add to spec.tolerations")
+        taints = ", ".join(taints_in_the_way(nodes, spec)[:3])
+        remedies.append(f"add to spec.tolerations{f': {taints}' if taints else ''}")
     if "node affinity" in offer or "node selector" in offer or "affinity/selector" in offer:
         remedies.append("look at spec.nodeSelector and spec.affinity")
+    if "were unschedulable" in offer:
+        remedies.append("wait until the cordoned nodes are back (kubectl uncordon)")
+    if re.search(r"persistent ?volume|volume node|pv\(s\)", offer, re.IGNORECASE):
+        remedies.append(volumes.REMEDY.format(claim=spec.workspace.claim_name))
     hint = f" To do: {'; '.join(remedies)}." if remedies else ""
-    sentence = f"needs {', '.join(asked)} on one node; {offer.rstrip('.')}.{hint}"
-    return Obstacle("Unschedulable", clip(sentence, MAX_WORDS))
+    sentence = f"needs {', '.join(asked)} on one node; {offer.rstrip('.')}."
+    sentence += f" {gpus}" if gpus else ""
+    return Obstacle("Unschedulable", clip(f"{sentence}{hint}", MAX_WORDS))
+
+
+def gated(pod: Pod) -> Obstacle:
+    """No scheduler may look at the pod yet."""
+    return Obstacle(
+        "SchedulingGated",
+        "its pod has scheduling gates, which whoever set them must lift (kubectl get pod "
+        f"{pod.name} -o yaml).",
+    )
 
 
 def not_taken_up(pod: Pod, spec: TrainingJobSpec) -> Obstacle:
@@ -109,8 +103,6 @@ def _image(pod: Pod, spec: TrainingJobSpec, image: str) -> Obstacle:
 
 def of_pod(pod: Pod, spec: TrainingJobSpec, image: str) -> Obstacle | None:
     """What the pod's own status tells."""
-    if pod.unschedulable is not None:
-        return unschedulable(pod.unschedulable, spec)
     if pod.waiting in _IMAGE_REASONS:
         return _image(pod, spec, image)
     if pod.waiting == "CreateContainerConfigError":
@@ -129,39 +121,79 @@ def of_pod(pod: Pod, spec: TrainingJobSpec, image: str) -> Obstacle | None:
     return None
 
 
-def _latest(events: Iterable[Raw], reasons: frozenset[str]) -> Raw | None:
+def latest(events: Iterable[Raw], reasons: frozenset[str]) -> Raw | None:
+    """The newest of the events with one of these reasons."""
+
     def when(event: Raw) -> str:
         return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
     return max((e for e in events if e.get("reason") in reasons), key=when, default=None)
 
 
-def of_volumes(events: Iterable[Raw]) -> Obstacle | None:
-    """A pod that has a node and hangs: mounts that fail, from its events."""
-    event = _latest(
-        events, frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
-    )
-    if event is None:
+def of_events(events: Iterable[Raw], spec: TrainingJobSpec) -> Obstacle | None:
+    """A pod that has a node and hangs: why, from its events; None where it only needs time."""
+    event = latest(events, _TELLING)
+    if event is None or event.get("reason") in _GOING_ON:
         return None
     words = str(event.get("message", ""))
     if event.get("reason") == "FailedCreatePodSandBox":
         return Obstacle("PodSandbox", clip(f"the node can't make the pod: {words}", MAX_WORDS))
-    return Obstacle("VolumeMount", clip(f"a volume can't be mounted: {words}", MAX_WORDS))
+    return volumes.of_mount(words, spec)
+
+
+_GOING_ON = frozenset({"Pulling", "Pulled", "Created", "Started"})
+_TELLING = _GOING_ON | {"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"}
+#: What the API server says to a pod that can't be made → reason, sentence, remedy.
+_REFUSED = (
+    (
+        r"violates PodSecurity",
+        "PodSecurity",
+        "the namespace's Pod Security level refuses the pod",
+        "The trainer's pod passes the level restricted; look at what spec adds to it.",
+    ),
+    (
+        r"service ?account .*not found",
+        "ServiceAccountMissing",
+        "the namespace has no service account for the pod",
+        "Create it (kubectl create serviceaccount default), and the job goes on by itself.",
+    ),
+    (
+        r"no PriorityClass with name",
+        "PriorityClassMissing",
+        "spec.priorityClassName names none that is there",
+        "Create it, or name another one.",
+    ),
+    (
+        r"RuntimeClass .*not found",
+        "RuntimeClassMissing",
+        "spec.runtimeClassName names none that is there",
+        "Create it, or name another one.",
+    ),
+    (
+        r"(maximum|minimum) .* usage per",
+        "LimitRange",
+        "a LimitRange of the namespace refuses the pod",
+        "Change spec.resources to fit it.",
+    ),
+    (
+        r"admission webhook",
+        "AdmissionWebhook",
+        "a webhook of the cluster refuses the pod",
+        "Ask who runs it, or change what it names.",
+    ),
+)
 
 
 def no_pod(events: Iterable[Raw]) -> Obstacle | None:
     """Why a Job has no pod, if the Job controller told one."""
-    event = _latest(events, frozenset({"FailedCreate"}))
+    event = latest(events, frozenset({"FailedCreate"}))
     words = str(event.get("message", "")) if event else ""
     words = words.removeprefix("Error creating: ")
-    if "violates PodSecurity" in words:
-        sentence = (
-            f"the namespace's Pod Security level refuses the pod: {words}. The trainer's pod "
-            "passes the level restricted; look at what spec adds to it."
-        )
-        return Obstacle("PodSecurity", clip(sentence, MAX_WORDS))
     if "exceeded quota" in words:
         return quota(words)
+    for pattern, reason, what, remedy in _REFUSED:
+        if re.search(pattern, words):
+            return Obstacle(reason, clip(f"{what}: {words.rstrip('.')}. {remedy}", MAX_WORDS))
     return (
         Obstacle("PodRefused", clip(f"the pod can't be made: {words}", MAX_WORDS))
         if words

@@ -23,6 +23,8 @@ _INTERRUPTING = frozenset(
     "Evicted NodeLost NodeShutdown Shutdown Terminated Preempting NodeAffinity "
     "UnexpectedAdmissionError OutOfcpu OutOfmemory OutOfpods OutOfephemeral-storage".split()
 )
+#: What a kubelet calls the end of a container whose memory limit was exceeded.
+OOM_KILLED = "OOMKilled"
 MAX_EPOCH = 1_000_000
 #: What JSON's readers agree on.
 MAX_COUNT = 2**53
@@ -41,6 +43,8 @@ class Ending:
     node: str | None = None
     time: str | None = None
     told: TerminationMessage | None = None
+    #: When its trainers had begun.
+    start: str | None = None
 
 
 def read_termination(text: str) -> TerminationMessage | None:
@@ -69,12 +73,19 @@ def clip(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def tail(text: str, limit: int = 700) -> str:
+    """The last lines of `text`, in one line of at most `limit` characters."""
+    words = " | ".join(line.strip() for line in text.splitlines() if line.strip())
+    return words if len(words) <= limit else f"…{words[1 - limit :]}"
+
+
 def _by_exit_code(pod: Pod, code: int) -> tuple[Outcome, str]:
     outcome, reason = classify(code)
-    if pod.end_reason == "OOMKilled":
-        return classify(ExitCode.OUT_OF_MEMORY)
     if outcome in {Outcome.SUCCEEDED, Outcome.PERMANENT, Outcome.INTERRUPTED}:
+        # Also where the kernel has killed some process of the container, and the trainer coped.
         return outcome, reason
+    if pod.end_reason == OOM_KILLED:
+        return classify(ExitCode.OUT_OF_MEMORY)
     if pod.disruption:
         return Outcome.INTERRUPTED, pod.disruption
     if pod.reason in _INTERRUPTING:
@@ -88,13 +99,14 @@ def _by_exit_code(pod: Pod, code: int) -> tuple[Outcome, str]:
 
 
 def _words(pod: Pod, code: int, told: TerminationMessage | None) -> str:
-    if pod.end_reason == "OOMKilled":
-        return "its memory limit was exceeded"
     if told and told.message and told.exit_code == code:
         return told.message
+    if pod.end_reason == OOM_KILLED:
+        return "its memory limit was exceeded"
     how = f"killed by {_SIGNALS[code]}" if code in _SIGNALS else f"exit code {code}"
-    if told is None and pod.end_message:
-        return f"{how}: {pod.end_message}"
+    if told is None and pod.end_message.strip():
+        # It left no words: the kubelet gives the last lines of its log.
+        return f"{how}. Its last lines: {tail(pod.end_message)}"
     return how
 
 
@@ -114,8 +126,14 @@ def _verdict(pod: Pod) -> Verdict:
         interrupting = fated or pod.deleting or pod.gone
         outcome = Outcome.INTERRUPTED if interrupting else Outcome.FAILED
         return Verdict(pod, outcome, pod.reason, pod.message or pod.reason, own=fated)
+    if pod.unanswered:
+        return Verdict(pod, Outcome.INTERRUPTED, "NodeLost", _lost_words(pod), own=True)
     reason = pod.disruption or "PodDeleted"
     return Verdict(pod, Outcome.INTERRUPTED, reason, "its pod was deleted", own=fated)
+
+
+def _lost_words(pod: Pod) -> str:
+    return f'node "{pod.node}" did not answer since {pod.unanswered}'
 
 
 def ending(child: Child | None, pods: Iterable[Pod], *, workers: int = 1) -> Ending:
@@ -134,7 +152,12 @@ def ending(child: Child | None, pods: Iterable[Pod], *, workers: int = 1) -> End
             node=node,
             time=_last_end(latest),
             told=told,
+            start=_start(latest),
         )
+    lost = next((pod for pod in latest if pod.unanswered), None)
+    if not telling and child is None and lost is not None:
+        words = clip(_lost_words(lost), 2000)
+        return Ending(Outcome.INTERRUPTED, "NodeLost", words, node=node, start=_start(latest))
     if not telling and child is None:
         disrupted = next((pod.disruption for pod in latest if pod.disruption), None)
         words = "its Job was deleted"
@@ -156,6 +179,7 @@ def ending(child: Child | None, pods: Iterable[Pod], *, workers: int = 1) -> End
         node=node,
         time=_last_end(latest),
         told=_told(latest),
+        start=_start(latest),
     )
 
 
@@ -163,6 +187,11 @@ def _told(pods: list[Pod]) -> TerminationMessage | None:
     """What rank 0 has left: it alone knows of the run."""
     lead = next((pod for pod in pods if pod.index == 0), None)
     return read_termination(lead.end_message) if lead else None
+
+
+def _start(pods: list[Pod]) -> str | None:
+    """When the last of them had begun."""
+    return max((pod.started_at for pod in pods if pod.started_at), default=None)
 
 
 def _last_end(pods: list[Pod]) -> str | None:

@@ -14,7 +14,7 @@ from kubeseg_operator.clock import utc_now
 from kubeseg_operator.conditions import meaningful
 from kubeseg_operator.decide import Ask, Decision, SetFinalizers, Settings, decide
 from kubeseg_operator.observe import LiveReader, observed
-from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.poller import Poller, target_of
 from kubeseg_operator.store import Store
 from kubeseg_operator.story import event_manifest, happenings
@@ -85,12 +85,14 @@ class Reconciler:
         confirmed: set[Ask] = set()
         events: tuple[Raw, ...] = ()
         workload: Found | None = None
+        answers: dict[Ask, tuple[Raw, ...]] = {}
         while True:
             seen = replace(
                 observed(self._store, job, report),
                 confirmed=frozenset(confirmed),
                 events=events,
                 workload=workload,
+                answers=answers,
                 refusal=refusal,
             )
             decision = decide(job, seen, self._clock(), self._settings)
@@ -100,7 +102,9 @@ class Reconciler:
             if decision.ask is Ask.WORKLOAD:
                 workload = await self._live.workload(job)
             else:
-                events = await self._live.answer(decision.ask, job) or events
+                answers[decision.ask] = await self._live.answer(decision.ask, job)
+            if decision.ask in {Ask.CHILD_EVENTS, Ask.POD_EVENTS}:
+                events = answers[decision.ask]
             confirmed.add(decision.ask)
 
     async def _write(self, job: JobView, status: TrainingJobStatus) -> bool:

@@ -9,6 +9,8 @@ from datetime import datetime
 from kubeseg_operator.clock import human, parse, stamp
 from kubeseg_operator.conditions import condition, is_true
 from kubeseg_operator.decide.ends import OWN_REASONS
+from kubeseg_operator.decide.lost import REASON as NODE_LOST
+from kubeseg_operator.decide.memory import images
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import JobView, Raw
 from kubeseg_types.exit_codes import Outcome
@@ -38,7 +40,7 @@ def happenings(old: TrainingJobStatus, new: TrainingJobStatus, now: datetime) ->
     before = {attempt.number: attempt for attempt in old.attempts}
     for attempt in new.attempts:
         was = before.get(attempt.number)
-        if attempt.start_time and not (was and was.start_time):
+        if attempt.start_time and not attempt.end_time and not (was and was.start_time):
             told.append(Happening("Normal", "AttemptStarted", _started(new, attempt)))
         told += _queue(new, was, attempt, now)
         if attempt.end_time and (was is None or not was.end_time):
@@ -54,6 +56,16 @@ def happenings(old: TrainingJobStatus, new: TrainingJobStatus, now: datetime) ->
             if queued and found.reason == "Preempted":
                 continue  # told with the attempt
             told.append(Happening(*(("Normal", "Queued") if queued else tell), found.message))
+    running, was_running = (
+        condition(new, ConditionType.RUNNING),
+        condition(old, ConditionType.RUNNING),
+    )
+    if (
+        running
+        and running.reason == NODE_LOST
+        and not (was_running and was_running.reason == NODE_LOST)
+    ):
+        told.append(Happening("Warning", NODE_LOST, running.message))
     resumed = is_true(old, ConditionType.SUSPENDED) and not is_true(new, ConditionType.SUSPENDED)
     over = is_true(new, ConditionType.COMPLETE) or is_true(new, ConditionType.FAILED)
     if resumed and not over and new.phase is not Phase.DELETING:
@@ -140,6 +152,9 @@ def _ended(status: TrainingJobStatus, attempt: Attempt, now: datetime) -> list[H
         not_before = parse(status.retry.not_before) if status.retry else None
         wait = human((not_before - now).total_seconds()) if not_before else "0s"
         words = f"{_where(attempt)} failed ({attempt.reason}): {attempt.message or 'no message'}"
+        batch = status.batch
+        if batch and batch.after_attempt == attempt.number:
+            wait += f" with at most {images(batch.images_at_once)} at once"
         return [Happening("Warning", "Retrying", f"{words}; going on in {wait}")]
     return []
 

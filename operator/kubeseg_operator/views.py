@@ -65,6 +65,8 @@ class Child:
     version: str
     created: str
     owner: str | None
+    #: Something that is no TrainingJob controls it.
+    foreign: bool
     attempt: int
     deleting: bool
     #: When the Job controller took it up.
@@ -74,6 +76,9 @@ class Child:
     message: str
     #: spec.suspend: of a Job with a queue, Kueue has it wait.
     suspended: bool
+    #: What others may have changed: the label that it is watched by, and how many pods it makes.
+    labelled: bool
+    parallelism: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +102,20 @@ class Pod:
     deleting: bool
     #: When its deletion was asked for.
     deleted_at: str | None
+    #: When its deletion is due to be over, its grace period included.
+    due: str | None
     gone: bool
+    #: Its deletion doesn't wait for its node.
+    forced: bool
+    #: Since when its node has not answered: then the node controller takes its readiness away,
+    #: while its containers stay as ready as its kubelet last said.
+    unanswered: str | None
     #: Reason of its DisruptionTarget condition.
     disruption: str | None
     #: Message of the scheduler where it found no node.
     unschedulable: str | None
+    #: Held by scheduling gates.
+    gated: bool
     scheduled_at: str | None
     waiting: str | None
     waiting_message: str
@@ -204,12 +218,16 @@ def child_view(raw: Raw) -> Child:
         version=meta.get("resourceVersion", ""),
         created=meta.get("creationTimestamp", ""),
         owner=owner_uid(raw) or (meta.get("labels") or {}).get(LABEL_CLEANUP_OF),
+        foreign=owner_uid(raw) is None
+        and any(each.get("controller") for each in meta.get("ownerReferences") or []),
         attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
         deleting="deletionTimestamp" in meta,
         started=(raw.get("status") or {}).get("startTime"),
         finished=finished,
         message=message,
         suspended=(raw.get("spec") or {}).get("suspend") is True,
+        labelled=bool((meta.get("labels") or {}).get(LABEL_JOB)),
+        parallelism=(raw.get("spec") or {}).get("parallelism"),
     )
 
 
@@ -219,6 +237,9 @@ def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
     conditions = {c.get("type"): c for c in status.get("conditions") or []}
     scheduled = conditions.get("PodScheduled") or {}
     disruption = conditions.get("DisruptionTarget") or {}
+    ready, containers = conditions.get("Ready") or {}, conditions.get("ContainersReady") or {}
+    hidden = ready.get("status") == "False" and containers.get("status") == "True"
+    gates = ready.get("reason") == "ReadinessGatesNotReady"
     container: Raw = {}
     for entry in status.get("containerStatuses") or []:
         if entry.get("name") == TRAINER_CONTAINER:
@@ -242,11 +263,15 @@ def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
         message=status.get("message", ""),
         deleting="deletionTimestamp" in meta,
         deleted_at=_deleted_at(meta),
+        due=meta.get("deletionTimestamp"),
         gone=gone,
+        forced=meta.get("deletionGracePeriodSeconds") == 0,
+        unanswered=ready.get("lastTransitionTime") if hidden and not gates else None,
         disruption=disruption.get("reason") if disruption.get("status") == "True" else None,
         unschedulable=(
             scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None
         ),
+        gated=scheduled.get("reason") == "SchedulingGated",
         scheduled_at=(
             scheduled.get("lastTransitionTime") if scheduled.get("status") == "True" else None
         ),

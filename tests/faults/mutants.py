@@ -137,7 +137,7 @@ MUTANTS = (
     Mutant(
         "anyones-job-is-ours",
         "observe",
-        "children = tuple(child for child in store.children(job.key) if child.owner == job.uid)",
+        "children = tuple(child for child in store.children(job.key) if _is_of(child, job))",
         "children = tuple(store.children(job.key))",
     ),
     Mutant(

@@ -7,6 +7,7 @@ trainer makes of it is tested in tests/e2e.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -18,8 +19,7 @@ import pytest
 from kubeseg_local.kube import Kube
 from tests.support.audit_log import by_account
 from tests.support.cluster import TestCluster, wait_for
-from tests.support.operator_process import Place, operated
-from tests.support.operator_rights import ACCOUNT
+from tests.support.operator_process import CLAIM, Place, operated
 
 pytestmark = pytest.mark.cluster
 
@@ -256,10 +256,14 @@ BLOCKED: list[tuple[str, dict[str, Any], str, str]] = [
         "no-gpu",
         {"resources": {"gpus": 1, "gpuResource": "example.com/gpu", "cpu": "10m"}},
         "Unschedulable",
-        "needs 1 example.com/gpu, 10m CPU, 4Gi memory on one node",
+        (
+            "needs 1 example.com/gpu, 10m CPU, 4Gi memory on one node; 0/1 nodes are available: 1 "
+            "Insufficient example.com/gpu. No node offers example.com/gpu. They offer nvidia.com/g"
+        ),
     ),
+    ("no-runtime", {"runtimeClassName": "none"}, "RuntimeClassMissing", '"none"'),
     ("no-node", {"nodeSelector": {"disk": "none"}}, "Unschedulable", "spec.nodeSelector"),
-    ("no-class", {"priorityClassName": "none"}, "PodRefused", "none"),
+    ("no-class", {"priorityClassName": "none"}, "PriorityClassMissing", "none"),
     ("bad-label", {"podLabels": {"a b": "x"}}, "JobRefused", "a b"),
 ]
 
@@ -275,6 +279,19 @@ def test_why_it_does_not_run(
     assert words in blocked["message"]
     assert words in status["summary"]["why"]
     place.kubectl("delete", "tj", name)
+
+
+def test_a_claim_that_no_class_serves_is_said(place: Place) -> None:
+    claim = json.loads(json.dumps(CLAIM))
+    claim["metadata"]["name"], claim["spec"]["storageClassName"] = "classless", "none"
+    place.apply(claim)
+    place.job("unbound", {"epochs": 0}, workspace={"claimName": "classless"})
+    status = place.phase("unbound", "Blocked")
+    blocked = next(c for c in status["conditions"] if c["type"] == "Blocked")
+    assert blocked["reason"] == "WorkspaceUnbound"
+    assert '(ReadWriteMany, of class "none")' in blocked["message"]
+    place.kubectl("delete", "tj", "unbound")
+    place.kubectl("delete", "pvc", "classless", "--wait=false")
 
 
 def test_a_full_quota_is_said(place: Place) -> None:
@@ -295,6 +312,120 @@ def test_what_was_missing_and_comes_lets_it_go_on(place: Place) -> None:
     place.kubectl("create", "secret", "generic", "late", "--from-literal=k=v")
     status = place.phase("patient", "Succeeded")
     assert len(status["attempts"]) == 1
+
+
+MEMORY = {"cpu": "10m", "memory": "128Mi"}
+
+
+def test_a_kill_for_memory_makes_the_next_attempts_parts_smaller(place: Place) -> None:
+    """Eight images are too many for 128 MiB, four are not; one of 200 MiB never fits."""
+    place.job("greedy", {"epochs": 1, "seconds": 1.5, "eat": 20}, resources=MEMORY)
+    small = {"epochs": 1, "batchSize": 2, "accumulate": 2}
+    huge = {"epochs": 1, "seconds": 2, "eat": 200}
+    place.job("hopeless-memory", huge, resources=MEMORY, training=small)
+    status = place.phase("greedy", "Succeeded")
+    first, second = status["attempts"]
+    assert (first["outcome"], first["exitCode"]) == ("OutOfMemory", 137)
+    assert (second["outcome"], status["progress"]["accumulate"]) == ("Succeeded", 2)
+    assert status["batch"] == {"accumulate": 2, "imagesAtOnce": 4, "afterAttempt": 1}
+    assert status["totals"]["attempts"] == 2
+    assert status.get("retry", {}).get("failures", 0) == 0
+    status = place.phase("hopeless-memory", "Failed")
+    assert len(status["attempts"]) == 1
+    assert (
+        "with 1 image at once, and a batch can't be computed in smaller parts"
+        in (status["summary"]["why"])
+    )
+
+
+def test_a_trainer_that_leaves_no_word_is_quoted_by_its_log(place: Place) -> None:
+    place.job("speechless", {"crash": "Bus error\ncore dumped"}, maxRetries=0)
+    status = place.phase("speechless", "Failed")
+    assert "exit code 1. Its last lines: Bus error | core dumped" in status["summary"]["why"]
+
+
+def test_what_others_change_of_a_job_is_put_right_and_its_pod_goes_on(place: Place) -> None:
+    place.job("drift", {"epochs": 300, "seconds": 100})
+    place.phase("drift", "Running")
+    (pod,) = place.items("pod", "kubeseg.dev/job=drift")
+    orphan = '{"metadata":{"ownerReferences":null,"labels":{"kubeseg.dev/job":null}}}'
+    place.kubectl("patch", "job", "drift-1", "--type=merge", "-p", orphan)
+
+    def mended(job: dict[str, Any]) -> bool:
+        meta = job["metadata"]
+        return bool(meta.get("ownerReferences")) and "kubeseg.dev/job" in meta["labels"]
+
+    place.wait("job", "drift-1", mended)
+    place.kubectl("patch", "job", "drift-1", "-p", '{"spec":{"parallelism":2,"completions":2}}')
+    place.wait("job", "drift-1", lambda job: job["spec"]["parallelism"] == 1)
+    assert pod["metadata"]["uid"] in {
+        each["metadata"]["uid"] for each in place.items("pod", "kubeseg.dev/job=drift")
+    }
+    suspend = '{"spec":{"suspend":%s}}'
+    place.kubectl("patch", "job", "drift-1", "-p", suspend % "true")
+    status = place.phase("drift", "Blocked")
+    assert "was suspended by somebody else" in status["summary"]["why"]
+    place.kubectl("patch", "job", "drift-1", "-p", suspend % "false")
+    status = place.phase("drift", "Running")
+    assert len(status["attempts"]) == 1
+    place.kubectl("delete", "tj", "drift", "--wait=false")
+
+
+GHOST = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "ghost", "labels": {"disk": "ghost"}},
+}
+
+
+def test_a_node_that_does_not_answer_is_named_and_given_up(place: Place) -> None:
+    """A node without a kubelet: the test says what one would have said before it fell silent."""
+    place.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(GHOST))
+    try:
+        anywhere = [{"operator": "Exists"}]
+        place.job("haunted", {"epochs": 0}, nodeSelector={"disk": "ghost"}, tolerations=anywhere)
+        capacity = dict.fromkeys(("cpu", "pods"), "100") | {"memory": "100Gi"}
+        ready = {"type": "Ready", "status": "True", "reason": "x", "message": "x"}
+        node = {"status": {"capacity": capacity, "allocatable": capacity, "conditions": [ready]}}
+        place.kubectl("patch", "node", "ghost", "--subresource=status", "-p", json.dumps(node))
+        wait_for("its pod", lambda: place.items("pod", "kubeseg.dev/job=haunted"))
+        name = place.items("pod", "kubeseg.dev/job=haunted")[0]["metadata"]["name"]
+        place.wait("pod", name, lambda pod: pod["spec"].get("nodeName") == "ghost")
+        place.kubectl("patch", "pod", name, "--subresource=status", "-p", json.dumps(SILENT))
+        place.until("haunted", lambda s: "does not answer" in s.get("summary", {}).get("why", ""))
+        # Its kubelet gives a node this label.
+        place.edit("haunted", nodeSelector={"disk": None, "kubernetes.io/os": "linux"})
+        place.kubectl("delete", "pod", name, "--grace-period=1", "--wait=false")
+        status = place.phase("haunted", "Succeeded")
+        first, second = status["attempts"]
+        assert (first["outcome"], first["reason"], first["node"]) == (
+            "Interrupted", "NodeLost", "ghost",
+        )  # fmt: skip
+        assert second["outcome"] == "Succeeded"
+        assert "NodeLost" in place.story("haunted")
+    finally:
+        place.cluster.kubectl("delete", "node", "ghost", "--wait=false")
+
+
+SILENT = {
+    "status": {
+        "phase": "Running",
+        "conditions": [
+            {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-02T03:04:05Z"},
+            {"type": "ContainersReady", "status": "True"},
+        ],
+        "containerStatuses": [
+            {
+                "name": "trainer",
+                "ready": True,
+                "restartCount": 0,
+                "image": "x",
+                "imageID": "x",
+                "state": {"running": {"startedAt": "2026-01-02T03:04:05Z"}},
+            }
+        ],
+    }
+}
 
 
 def test_a_job_of_the_same_name_that_is_not_ours_is_never_touched(place: Place) -> None:

@@ -101,12 +101,14 @@ class FakeApi:
             words = "metadata.uid: Invalid value: field is immutable"
             raise ApiError(422, "Invalid", words, "PATCH", path)
         self._check(known, body["metadata"], "PATCH", path)
-        wanted = body["metadata"]
-        if "finalizers" in wanted:
-            changed = self._finalize(known, wanted["finalizers"], plural, path)
+        meta = dict(body["metadata"])
+        if "finalizers" in meta:
+            changed = self._finalize(known, meta["finalizers"], plural, path)
         else:
-            annotations = known["metadata"].get("annotations", {}) | wanted["annotations"]
-            changed = self.change(plural, namespace, name, metadata={"annotations": annotations})
+            for part in ("annotations", "labels"):
+                if part in meta:
+                    meta[part] = known["metadata"].get(part, {}) | meta[part]
+            changed = self.change(plural, namespace, name, metadata=meta, spec=body.get("spec", {}))
         self.writes.append(f"patch {plural}")
         return self._answer(changed, lost)
 
@@ -116,7 +118,7 @@ class FakeApi:
         known = self._found(plural, namespace, name, "DELETE", path)
         self._check(known, options["preconditions"], "DELETE", path)
         self.writes.append(f"delete {plural}")
-        if options["propagationPolicy"] == "Foreground" or known["metadata"].get("finalizers"):
+        if options.get("propagationPolicy") == "Foreground" or known["metadata"].get("finalizers"):
             leaving = self.change(plural, namespace, name, metadata={"deletionTimestamp": NOW})
             return self._answer(leaving, lost)
         self.remove(plural, namespace, name)

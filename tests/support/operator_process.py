@@ -57,6 +57,7 @@ def operated(cluster: TestCluster, folder: Path, *values: str) -> Iterator[Place
     enforce = "pod-security.kubernetes.io/enforce=restricted"
     cluster.kubectl("label", "namespace", place.name, enforce)
     place.apply(CLAIM)
+    _let_it_list_nodes(place)
     log = folder / "operator.log"
     place.operator = OperatorProcess(
         place.name,
@@ -68,9 +69,17 @@ def operated(cluster: TestCluster, folder: Path, *values: str) -> Iterator[Place
     place.operator.start()
     yield place
     place.operator.stop()
+    cluster.kubectl("delete", "clusterrole,clusterrolebinding", f"nodes-{place.name}")
     cluster.kubectl("delete", "namespace", place.name, "--wait=false")
     text = log.read_text()
     assert "Traceback" not in text, text
+
+
+def _let_it_list_nodes(place: Place) -> None:
+    """As an operator of all namespaces may: a Role of one namespace can't say so."""
+    role, account = f"nodes-{place.name}", f"--serviceaccount={place.name}:{ACCOUNT}"
+    place.kubectl("create", "clusterrole", role, "--verb=list", "--resource=nodes")
+    place.kubectl("create", "clusterrolebinding", role, f"--clusterrole={role}", account)
 
 
 def free_port() -> int:
@@ -95,6 +104,7 @@ class OperatorProcess:
             "KUBESEG_NAMESPACES": namespace,
             "KUBESEG_TRAINER_IMAGE": f"{IMAGE}:1",
             "KUBESEG_BACKOFF_SECONDS": "1",
+            "KUBESEG_LOST_NODE_SECONDS": "5",
             "KUBESEG_PROBES_PORT": str(self.probes),
             "KUBESEG_METRICS_PORT": str(self.metrics),
             **environment,

@@ -32,6 +32,8 @@ _GROUPS = "tests/integration/test_operator_groups.py"
 #: Values that give the operator all that the chart may give it.
 EVERYTHING = ("--set", "kueue.enabled=true")
 _LIFE = f"{_CLUSTER}::test_a_whole_life_takes_few_writes"
+_DRIFT = "test_what_others_change_of_a_job_is_put_right_and_its_pod_goes_on"
+_LOST = "test_a_node_that_does_not_answer_is_named_and_given_up"
 
 #: Each right that the chart gives, and the test that makes the operator use it. A new rule belongs
 #: here with a test of its own; what the API server saw is compared when the session ends.
@@ -51,11 +53,17 @@ EXERCISED: dict[Right, str] = {
     Right("batch", "jobs", "get"): f"{_CLUSTER}::test_a_deleted_child_job_is_an_interruption",
     Right("batch", "jobs", "create"): _LIFE,
     Right("batch", "jobs", "delete"): f"{_CLUSTER}::test_suspend_and_resume",
+    Right("batch", "jobs", "patch"): f"{_CLUSTER}::{_DRIFT}",
     Right("", "pods", "list"): _LIFE,
     Right("", "pods", "watch"): _LIFE,
     Right(
         "", "pods", "patch"
     ): f"{_CLUSTER}::test_live_edits_reach_the_trainer_and_are_acknowledged",
+    Right("", "pods", "delete"): f"{_CLUSTER}::{_LOST}",
+    Right(
+        "", "persistentvolumeclaims", "get"
+    ): f"{_CLUSTER}::test_a_claim_that_no_class_serves_is_said",
+    Right("", "nodes", "list"): f"{_CLUSTER}::test_why_it_does_not_run",
     Right("", "events", "list"): f"{_CLUSTER}::test_why_it_does_not_run",
     Right("", "events", "create"): _LIFE,
     Right("", "services", "get"): f"{_GROUPS}::test_the_first_real_end_of_several_is_the_attempts",

@@ -3,8 +3,10 @@
 It keeps the trainer's contract as the operator sees it: the configuration file, `/progress`,
 SIGTERM, exit codes and the termination message. `SCRIPT` (JSON) says what happens:
 `epochs` to finish, `seconds` each, the `exit` code then, `message`, and `serve`: "well" (default),
-"lies", "hangs", "floods" or "nothing"; `check`: `seconds`, `exit` code and `message` of the check
-that comes before a GPU is taken; `workers`: by index, what is otherwise of one of several.
+"lies", "hangs", "floods" or "nothing". `eat`: MiB of memory for each image of a part of a batch.
+`crash`: what it prints before it ends without a last word. `check`: `seconds`, `exit` code and
+`message` of the check that comes before a GPU is taken; `workers`: by index, what is otherwise of
+one of several.
 """
 
 from __future__ import annotations
@@ -66,8 +68,8 @@ def report() -> dict[str, Any]:
         "step": 0,
         "stepsPerEpoch": 1,
         "generation": known["generation"],
-        "batchSize": 1,
-        "accumulate": 1,
+        "batchSize": known["training"]["batchSize"],
+        "accumulate": known["training"]["accumulate"],
         "updated": now(),
     }
     if epoch:
@@ -162,6 +164,14 @@ def check() -> None:
     sys.exit(told["exitCode"])
 
 
+def eat() -> bytes:
+    """Memory that is really used, as a network's activations would be."""
+    training = config()["training"]
+    images = -(-training["batchSize"] // training["accumulate"])
+    mebibytes: int = images * SCRIPT.get("eat", 0)
+    return b"x" * (mebibytes << 20)
+
+
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: STOPPED.set())
     if sys.argv[1] == "check":
@@ -171,6 +181,7 @@ def main() -> None:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
     change(state="Training")
+    eaten = eat()
     generation = config()["generation"]
     until = time.monotonic()
     while STATE["epoch"] < SCRIPT.get("epochs", 0):
@@ -185,6 +196,10 @@ def main() -> None:
         print(f"epoch {STATE['epoch']} {now()}", flush=True)
         if config()["stop"]:
             end(0, "stopped")
+    del eaten
+    if "crash" in SCRIPT:
+        print(SCRIPT["crash"], flush=True)
+        os._exit(1)
     end(SCRIPT.get("exit", 0), SCRIPT.get("message", "as the script says"))
 
 

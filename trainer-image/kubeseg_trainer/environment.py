@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TextIO
 
+from kubeseg_trainer.recent import RECENT
+
 #: Which process has launched this one as one of several.
 ENV_LAUNCHER = "KUBESEG_LAUNCHER"
 _PR_SET_PDEATHSIG = 1
@@ -91,7 +93,7 @@ def prepare_logging(*, terminal: bool, stream: TextIO | None = None, rank: int =
     handler = _Stdout() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(_Lines(times=not terminal, rank=rank))
     level = logging.WARNING if rank else logging.INFO
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=level, handlers=[handler, RECENT], force=True)
     if not terminal:
         # Through a pipe too, each line at once.
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from kubeseg_trainer.engine.signals import StopRequest
 from kubeseg_trainer.engine.watchdog import Watchdog
 from kubeseg_trainer.files import now
 from kubeseg_trainer.milestones import Milestones, process_age
+from kubeseg_trainer.recent import RECENT
 from kubeseg_trainer.run_directory import known_run, open_run
 from kubeseg_trainer.tasks import TaskKind
 from kubeseg_types.base import duration_seconds
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Characters of the log that go into the words about a stall.
+_LAST_LINES = 700
 #: Seconds that a trainer with an older configuration than its checkpoint waits for the newer.
 GENERATION_WAIT = 30.0
 
@@ -367,7 +371,8 @@ class Session:
     def _stalled(self, silent: float) -> None:
         text = (
             f"no step ended for {silent:.0f} s; spec.training.stallTimeout is "
-            f"{self.source.config.training.stall_timeout}. Where it stood is in the log above"
+            f"{self.source.config.training.stall_timeout}{_place()}. Its last lines: "
+            f"{RECENT.text(_LAST_LINES)}"
         )
         self.close(Ending(ExitCode.STALLED, text))
         # The thread that hangs can't be asked to end.
@@ -392,6 +397,16 @@ class Session:
                 logger.close("Running" if ending.code == ExitCode.SUPERSEDED else ending.state)
             if self.server is not None:
                 self.server.stop()
+
+
+def _place() -> str:
+    """Where the main thread stands, in words."""
+    frames = sys._current_frames()  # noqa: SLF001 - public in all but name (documented)
+    frame = frames.get(threading.main_thread().ident or 0)
+    if frame is None:
+        return ""
+    code = frame.f_code
+    return f". It stood in {code.co_qualname} ({Path(code.co_filename).name}:{frame.f_lineno})"
 
 
 def _versions(kind: TaskKind) -> dict[str, str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kubeseg_operator import obstacles
 from kubeseg_operator.builders import child_job, config_text, owner_reference
 from kubeseg_operator.cause import newest_of_each, nodes_of
 from kubeseg_operator.clock import parse
 from kubeseg_operator.conditions import Standing, meaningful
+from kubeseg_operator.decide import drift, edits, lost, memory
 from kubeseg_operator.decide.draft import Draft, starting
 from kubeseg_operator.decide.ends import ended, fail
+from kubeseg_operator.decide.holdup import LOOK_AGAIN, PATIENCE, hold_up
 from kubeseg_operator.decide.model import (
     Ask,
     CreateChild,
@@ -23,6 +27,7 @@ from kubeseg_operator.decide.queued import (
     since_admission,
     wait_in_queue,
 )
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.outcome import Ending, ending, tells
 from kubeseg_operator.progress import fold
 from kubeseg_operator.rendezvous import headless_service
@@ -30,13 +35,6 @@ from kubeseg_operator.views import Child, Pod, config_hash
 from kubeseg_types.exit_codes import Outcome
 from kubeseg_types.status import Attempt, Phase
 
-#: Seconds that a Job may be without a pod, or a pod on its node without a container.
-PATIENCE = 15.0
-#: Seconds after which a Job without a pod is looked at for a reason, and after which one that the
-#: Job controller has not taken up is reported.
-FIRST_LOOK, CONTROLLER_PATIENCE = 3.0, 120.0
-#: Seconds between looks at what is being waited for, where no watch would tell.
-LOOK_AGAIN = 15.0
 #: Seconds after which workers that have not met have ended, or speak to nobody.
 RENDEZVOUS_PATIENCE = 900.0
 
@@ -46,6 +44,7 @@ def follow(draft: Draft, attempt: Attempt) -> Decision:
     child = draft.child_of(attempt)
     pods = draft.pods_of(attempt, child)
     _fold_report(draft, attempt)
+    attempt = draft.active or attempt
     draft.end_strays(keep=child)
     if child is None:
         return _without_job(draft, attempt, pods)
@@ -83,7 +82,7 @@ def _as_asked(draft: Draft, end: Ending) -> Ending:
     """An interruption that the user asked for bears that name."""
     if end.outcome is Outcome.INTERRUPTED and (draft.spec.suspend or draft.spec.stop):
         reason = "Suspended" if draft.spec.suspend else "Stopped"
-        return Ending(end.outcome, reason, end.message, end.exit_code, end.node, end.time, end.told)
+        return replace(end, reason=reason)
     return end
 
 
@@ -102,6 +101,9 @@ def _without_job(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
     if any(not pod.ended for pod in pods):
         if Ask.PODS not in seen.confirmed:
             return draft.ask(Ask.PODS)
+        gone_quiet = lost.on_a_lost_node(draft, attempt, None, pods)
+        if gone_quiet is not None:
+            return gone_quiet
         draft.again_after(5)
         return draft.decided(
             Standing(
@@ -121,7 +123,7 @@ def _ensure_service(draft: Draft) -> None:
         draft.actions.append(EnsureService(manifest))
 
 
-def _blocked(obstacle: obstacles.Obstacle, prefix: str = "", workers: str = "") -> Standing:
+def _blocked(obstacle: Obstacle, prefix: str = "", workers: str = "") -> Standing:
     return Standing(Phase.BLOCKED, obstacle.reason, prefix + obstacle.message, workers=workers)
 
 
@@ -147,13 +149,20 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
         # would look like one that was never made, and be made again.
     elif not child.deleting:
         _bring_config(draft, attempt, live)
+        drift.put_right(draft, attempt, child)
+    gone_quiet = lost.on_a_lost_node(draft, attempt, child, live)
+    if gone_quiet is not None:
+        return gone_quiet
     if child.deleting or spec.suspend:
         draft.again_after(LOOK_AGAIN)
         return draft.decided(_leaving(draft, attempt))
     if child.suspended:
         return wait_in_queue(draft, attempt, child, live)
     attempt = admitted(draft, attempt)
-    pods = since_admission(draft, child, pods)
+    # The newest of each worker: where others suspended the Job, or had it make more pods, there
+    # are older and surplus ones.
+    pods = newest_of_each(since_admission(draft, child, pods))
+    pods = [pod for pod in pods if pod.index < spec.workers]
     live = [pod for pod in pods if not pod.ended]
     if any(pod.ended or pod.exit_code is not None for pod in pods):
         # Its trainer has ended; how, is decided when the Job controller has counted it.
@@ -191,21 +200,11 @@ def _standing(draft: Draft, attempt: Attempt, child: Child, live: list[Pod]) -> 
     pod = _behind(draft, latest)
     if pod is None:
         return _without_pod(draft, attempt, child, latest)
-    obstacle = obstacles.of_pod(pod, spec, settings.image)
-    if obstacle is None and not pod.node and not pod.deleting:
-        # In a burst the scheduler needs minutes, too.
-        patience = PATIENCE if spec.resource_claims else CONTROLLER_PATIENCE
-        if not draft.again_at(pod.created, patience):
-            obstacle = obstacles.not_taken_up(pod, spec)
-    if obstacle is None and pod.scheduled_at:
-        if draft.again_at(pod.scheduled_at, PATIENCE):
-            return draft.decided(starting(attempt))
-        if Ask.POD_EVENTS not in draft.seen.confirmed:
-            return draft.ask(Ask.POD_EVENTS)
-        obstacle = obstacles.of_volumes(draft.seen.events)
-        draft.again_after(LOOK_AGAIN)
-    if obstacle is not None:
-        return draft.decided(_blocked(obstacle, *_so_far(draft, latest, pod.index)))
+    found = hold_up(draft, spec, settings.image, child, pod)
+    if isinstance(found, Ask):
+        return draft.ask(found)
+    if found is not None:
+        return draft.decided(_blocked(found, *_so_far(draft, latest, pod.index)))
     return draft.decided(starting(attempt))
 
 
@@ -219,6 +218,7 @@ def _running(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
         attempt = draft.replace_last(node=node)
     where = f" on node{'s' if ',' in node else ''} {node}" if node else ""
     words = f"attempt {attempt.number} runs{where}, {origin(draft, attempt)}"
+    words += memory.since_a_kill(draft) + edits.on_its_way(draft, attempt)
     if attempt.preemptions:
         words += f", preempted {attempt.preemptions}×"
     told = f"{workers}/{workers}" if workers > 1 else ""
@@ -229,6 +229,8 @@ def _behind(draft: Draft, latest: list[Pod]) -> Pod | None:
     """The pod that the others wait for; of several, one that is held up; None: one isn't made."""
     waiting = [pod for pod in latest if not pod.running]
     for pod in waiting:
+        if pod.unschedulable is not None or pod.gated:
+            return pod
         if obstacles.of_pod(pod, draft.spec, draft.settings.image) is not None:
             return pod
     if len(latest) < draft.spec.workers:
@@ -262,23 +264,15 @@ def _without_pod(draft: Draft, attempt: Attempt, child: Child, latest: list[Pod]
     if has_begun(attempt, child, queued=draft.spec.queue_name is not None):
         draft.again_after(LOOK_AGAIN)
         return draft.unchanged()
-    if child.started is None:
-        # In a burst the Job controller needs minutes: that is no obstacle yet.
-        if draft.again_at(child.created, CONTROLLER_PATIENCE):
-            return draft.decided(starting(attempt))
-        return draft.decided(_blocked(obstacles.no_controller(child)))
-    if draft.again_at(child.started, FIRST_LOOK):
+    found = hold_up(draft, draft.spec, draft.settings.image, child, None)
+    if isinstance(found, Ask):
+        return draft.ask(found)
+    if found is None:
         return draft.decided(starting(attempt))
-    if Ask.CHILD_EVENTS not in draft.seen.confirmed:
-        return draft.ask(Ask.CHILD_EVENTS)
-    obstacle = obstacles.no_pod(draft.seen.events)
-    if obstacle is None and draft.again_at(child.started, PATIENCE):
-        return draft.decided(starting(attempt))
-    draft.again_after(LOOK_AGAIN)
     there = {pod.index for pod in latest}
     index = next(n for n in range(draft.spec.workers) if n not in there)
     so_far = _so_far(draft, latest, index)
-    return draft.decided(_blocked(obstacle or obstacles.silent(child), *so_far))
+    return draft.decided(_blocked(found, *so_far))
 
 
 def origin(draft: Draft, attempt: Attempt) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from kubeseg_operator.builders import child_name
 from kubeseg_operator.clock import add, stamp
 from kubeseg_operator.conditions import Standing
+from kubeseg_operator.cost import add_up, cost, gpus_of, in_words
+from kubeseg_operator.decide import memory
 from kubeseg_operator.decide.draft import Draft, starting
 from kubeseg_operator.decide.model import Decision
 from kubeseg_operator.decide.queued import admitted
@@ -30,7 +32,8 @@ def end_attempt(draft: Draft, ending: Ending) -> Attempt:
     active = draft.active
     assert active is not None
     active = admitted(draft, active)
-    return draft.replace_last(
+    done = draft.replace_last(
+        start_time=active.start_time or ending.start,
         end_time=ending.time or draft.time,
         outcome=ending.outcome.value,
         reason=ending.reason,
@@ -40,6 +43,10 @@ def end_attempt(draft: Draft, ending: Ending) -> Attempt:
         start_epoch=told.start_epoch if told and told.epoch else active.start_epoch,
         node=ending.node or active.node,
     )
+    progress = draft.status.progress
+    done = draft.replace_last(**cost(done, progress.checkpoint if progress else None))
+    draft.update(totals=add_up(draft.status.totals, done))
+    return done
 
 
 def ended(draft: Draft, ending: Ending) -> Decision:
@@ -56,42 +63,46 @@ def ended(draft: Draft, ending: Ending) -> Decision:
 
 
 def _failed_attempt(draft: Draft, attempt: Attempt, ending: Ending) -> Decision:
+    if ending.outcome is Outcome.OUT_OF_MEMORY:
+        smaller = memory.smaller(draft, attempt)
+        if smaller is not None:
+            # The next attempt differs: that is no failure yet, and there is an end to halving.
+            retry = draft.retry.model_copy(update={"not_before": _after(draft, 0)})
+            draft.update(batch=smaller, retry=retry)
+            return next_attempt(draft)
+        if not memory.came_further(attempt):
+            words = f"{_failure_words(attempt)}. {memory.at_the_floor(draft, attempt)}"
+            return fail(draft, ending.reason, words)
     retry, limit = draft.retry, draft.spec.max_retries
     progressed = draft.epoch > retry.progress_epoch
     failures = 1 if progressed else retry.failures + 1
-    words = _failure_words(draft, attempt, ending)
     if failures > limit:
         draft.update(retry=Retry(failures=failures, progress_epoch=draft.epoch))
         tries = "1 failure" if failures == 1 else f"{failures} failures in a row"
         return fail(
             draft,
             "RetriesExhausted",
-            f"{words}. {tries} without progress, and maxRetries is {limit}.",
+            f"{_failure_words(attempt)}. {tries} without progress, and maxRetries is {limit}.",
         )
-    settings = draft.settings
-    delay = min(settings.backoff_seconds * 2 ** (failures - 1), settings.longest_backoff_seconds)
     draft.update(
         retry=Retry(
             failures=failures,
             progress_epoch=draft.epoch,
-            not_before=stamp(add(draft.now, delay)),
+            not_before=_after(draft, failures - 1),
         )
     )
     return next_attempt(draft)
 
 
-def _failure_words(draft: Draft, attempt: Attempt, ending: Ending) -> str:
-    words = f"attempt {attempt.number} failed ({ending.reason})"
-    if ending.message:
-        words += f": {ending.message.rstrip('.')}"
-    if ending.outcome is Outcome.OUT_OF_MEMORY:
-        training = draft.spec.training
-        words += (
-            f". Ran out of memory at batchSize {training.batch_size} with accumulate "
-            f"{training.accumulate}: raise resources.memory ({draft.spec.resources.memory}), or "
-            "make a new job with a smaller batchSize or more accumulate"
-        )
-    return words
+def _after(draft: Draft, doublings: int) -> str:
+    settings = draft.settings
+    delay = min(settings.backoff_seconds * 2**doublings, settings.longest_backoff_seconds)
+    return stamp(add(draft.now, delay))
+
+
+def _failure_words(attempt: Attempt) -> str:
+    words = f"attempt {attempt.number} failed ({attempt.reason})"
+    return f"{words}: {attempt.message.rstrip('.')}" if attempt.message else words
 
 
 def _after_interruption(draft: Draft) -> Retry:
@@ -140,15 +151,15 @@ def _waiting(draft: Draft) -> Standing:
             f"{last.message}); the next one starts at {retry.not_before}"
         )
         return Standing(Phase.RETRYING, "InterruptedAgain", words)
-    words = _failure_words(
-        draft,
-        last,
-        Ending(Outcome(last.outcome or "Failed"), last.reason or "", last.message or ""),
-    )
-    words += (
-        f"; failure {retry.failures} without progress, of {draft.spec.max_retries} that are "
-        f"retried; the next attempt starts at {retry.not_before}"
-    )
+    words = _failure_words(last)
+    if last.outcome == Outcome.OUT_OF_MEMORY and draft.status.batch is not None:
+        words += f". {memory.from_now_on(draft)}"
+    if retry.failures:
+        words += (
+            f"; failure {retry.failures} without progress, of {draft.spec.max_retries} that are "
+            "retried"
+        )
+    words += f"; the next attempt starts at {retry.not_before}"
     return Standing(Phase.RETRYING, last.reason or "Failed", words)
 
 
@@ -160,6 +171,7 @@ def _reserve(draft: Draft) -> Decision:
         number=number,
         job_name=child_name(draft.job.key.name, number),
         reserved_time=draft.time,
+        gpus=gpus_of(draft.spec),
     )
     draft.update(
         attempts=[*draft.status.attempts, attempt][-KEPT_ATTEMPTS:],
@@ -206,6 +218,7 @@ def succeed(draft: Draft, ending: Ending | None) -> Decision:
         )
     elif draft.spec.stop:
         words += "; stopped by spec.stop"
+    words += in_words(draft.status.totals)
     reason = "Stopped" if draft.spec.stop else "Trained"
     return draft.decided(Standing(Phase.SUCCEEDED, reason, words))
 

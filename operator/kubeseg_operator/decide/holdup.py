@@ -1,19 +1,25 @@
-"""Why the pod of a Job beside the attempts does not run yet."""
+"""Why a Job's pod does not run yet: the one cause that matters, or what to read to know it."""
 
 from __future__ import annotations
 
-from kubeseg_operator import obstacles
-from kubeseg_operator.decide.attempt import (
-    CONTROLLER_PATIENCE,
-    FIRST_LOOK,
-    LOOK_AGAIN,
-    PATIENCE,
-)
+from kubeseg_operator import obstacles, volumes
 from kubeseg_operator.decide.draft import Draft
 from kubeseg_operator.decide.model import Ask
-from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.nodes import Node, node_of
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.views import Child, Pod
 from kubeseg_types.spec import TrainingJobSpec
+
+#: Seconds that a Job may be without a pod, or a pod on its node without a container.
+PATIENCE = 15.0
+#: Seconds after which a Job without a pod is looked at for a reason, and after which one that the
+#: Job controller has not taken up is reported.
+FIRST_LOOK, CONTROLLER_PATIENCE = 3.0, 120.0
+#: Seconds that a scheduler may take for a first look: one that the user names, and the cluster's
+#: own, which in a burst of thousands needs minutes.
+SCHEDULER_PATIENCE, BURST_PATIENCE = 30.0, 120.0
+#: Seconds between looks at what is being waited for, where no watch would tell.
+LOOK_AGAIN = 15.0
 
 
 def hold_up(
@@ -24,15 +30,22 @@ def hold_up(
     """
     if pod is None:
         return _without_pod(draft, child)
+    if pod.unschedulable is not None:
+        return _unschedulable(draft, spec, pod.unschedulable)
+    if pod.gated:
+        return obstacles.gated(pod)
     obstacle = obstacles.of_pod(pod, spec, image)
-    if obstacle is not None or not pod.scheduled_at:
+    if obstacle is not None:
         return obstacle
-    if draft.again_at(pod.scheduled_at, PATIENCE):
-        return None
-    if Ask.POD_EVENTS not in draft.seen.confirmed:
-        return Ask.POD_EVENTS
-    draft.again_after(LOOK_AGAIN)
-    return obstacles.of_volumes(draft.seen.events)
+    if pod.scheduled_at:
+        return _hanging(draft, spec, pod.scheduled_at)
+    patience = SCHEDULER_PATIENCE if spec.scheduler_name else BURST_PATIENCE
+    if spec.resource_claims:
+        patience = PATIENCE
+    waits = pod.node is None and not pod.deleting
+    if waits and not draft.again_at(pod.created, patience):
+        return obstacles.not_taken_up(pod, spec)
+    return None
 
 
 def _without_pod(draft: Draft, child: Child) -> Obstacle | Ask | None:
@@ -50,3 +63,34 @@ def _without_pod(draft: Draft, child: Child) -> Obstacle | Ask | None:
         return None
     draft.again_after(LOOK_AGAIN)
     return obstacle or obstacles.silent(child)
+
+
+def _unschedulable(draft: Draft, spec: TrainingJobSpec, words: str) -> Obstacle | Ask:
+    seen, wish = draft.seen, spec.resources
+    if volumes.unbound(words):
+        for question in (Ask.CLAIM, Ask.CLAIM_EVENTS):
+            if question not in seen.confirmed:
+                return question
+    claim, events = seen.answers.get(Ask.CLAIM, ()), seen.answers.get(Ask.CLAIM_EVENTS, ())
+    obstacle = volumes.of_claim(words, spec, claim, events)
+    if obstacle is not None:
+        return obstacle
+    lacking = f"Insufficient {wish.gpu_resource}" in words or "untolerated taint" in words
+    if wish.gpus and lacking and Ask.NODES not in seen.confirmed:
+        return Ask.NODES
+    nodes = [_node(raw) for raw in seen.answers.get(Ask.NODES, ())]
+    return obstacles.unschedulable(words, spec, nodes)
+
+
+def _node(raw: dict[str, object]) -> Node:
+    held = raw.get("held")
+    return node_of(raw, held if isinstance(held, dict) else None)
+
+
+def _hanging(draft: Draft, spec: TrainingJobSpec, scheduled_at: str) -> Obstacle | Ask | None:
+    if draft.again_at(scheduled_at, PATIENCE):
+        return None
+    if Ask.POD_EVENTS not in draft.seen.confirmed:
+        return Ask.POD_EVENTS
+    draft.again_after(LOOK_AGAIN)
+    return obstacles.of_events(draft.seen.events, spec)

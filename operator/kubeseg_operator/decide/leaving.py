@@ -8,10 +8,9 @@ deletion hangs for ever, neither of a TrainingJob nor of a namespace.
 from __future__ import annotations
 
 from kubeseg_operator.conditions import Standing, is_finished
-from kubeseg_operator.decide.attempt import LOOK_AGAIN
 from kubeseg_operator.decide.draft import Draft
 from kubeseg_operator.decide.ends import DELETED, end_attempt
-from kubeseg_operator.decide.holdup import hold_up
+from kubeseg_operator.decide.holdup import LOOK_AGAIN, hold_up
 from kubeseg_operator.decide.model import Ask, CreateChild, Decision, DeleteChild, SetFinalizers
 from kubeseg_operator.errands import CLEANUP_ASKS, cleanup_job, cleanup_name, errand_spec
 from kubeseg_operator.outcome import Ending, clip, ending

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from kubeseg_operator.admission import Found
-from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.status import TrainingJobStatus
 from kubeseg_types.trainer import Progress
@@ -27,6 +28,12 @@ class Ask(StrEnum):
     POD_EVENTS = "PodEvents"
     #: What Kueue says of the running attempt's Job.
     WORKLOAD = "Workload"
+    #: The workspace claim, and events on it; the nodes with what they offer. Only where a trainer
+    #: can't start or its node is lost, remembered for some seconds, and nothing where it may not be
+    #: read.
+    CLAIM = "Claim"
+    CLAIM_EVENTS = "ClaimEvents"
+    NODES = "Nodes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,8 @@ class Observed:
     confirmed: frozenset[Ask] = frozenset()
     events: tuple[Raw, ...] = ()
     workload: Found | None = None
+    #: What questions about other objects have brought.
+    answers: Mapping[Ask, tuple[Raw, ...]] = field(default_factory=dict)
     #: Why the Job that was reserved can't be made.
     refusal: Obstacle | None = None
 
@@ -51,6 +60,9 @@ class Settings:
     image: str
     backoff_seconds: float = 10.0
     longest_backoff_seconds: float = 300.0
+    #: After so long a node that does not answer is no longer waited for, where that is safe; 0: it
+    #: always is waited for.
+    lost_node_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,23 @@ class DeleteChild:
 
     name: str
     uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Remove this very pod at once: its node does not answer, and is not asked."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class MendChild:
+    """Put right what others have changed of this very Job; its pods go on."""
+
+    name: str
+    uid: str
+    patch: Raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +134,16 @@ class SetFinalizers:
     finalizers: tuple[str, ...]
 
 
-Action = CreateChild | EnsureService | DeleteChild | PatchConfig | DeleteJob | SetFinalizers
+Action = (
+    CreateChild
+    | EnsureService
+    | DeleteChild
+    | DeletePod
+    | MendChild
+    | PatchConfig
+    | DeleteJob
+    | SetFinalizers
+)
 
 
 @dataclass(frozen=True, slots=True)

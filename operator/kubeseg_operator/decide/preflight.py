@@ -11,13 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 from kubeseg_operator.conditions import Standing
-from kubeseg_operator.decide.attempt import LOOK_AGAIN
 from kubeseg_operator.decide.draft import Draft
 from kubeseg_operator.decide.ends import fail, next_attempt
-from kubeseg_operator.decide.holdup import hold_up
+from kubeseg_operator.decide.holdup import LOOK_AGAIN, hold_up
 from kubeseg_operator.decide.model import Ask, CreateChild, Decision, DeleteChild
 from kubeseg_operator.errands import CHECK_ASKS, check_job, check_name, errand_spec
-from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.outcome import Ending, clip, ending
 from kubeseg_operator.views import Child, Pod
 from kubeseg_types.exit_codes import Outcome

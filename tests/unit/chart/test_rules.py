@@ -148,7 +148,9 @@ def test_every_right_of_the_operator_is_exercised_by_a_test(
     render: Render, scope: tuple[str, ...]
 ) -> None:
     """tests/integration/test_operator_roles.py compares it with what the API server saw."""
-    assert granted(render(*scope, *EVERYTHING)) == set(EXERCISED)
+    # A Role of one namespace can't give a right to nodes.
+    beyond = {Right("", "nodes", "list")} if scope else set()
+    assert granted(render(*scope, *EVERYTHING)) == set(EXERCISED) - beyond
     for node in set(EXERCISED.values()):
         file, _, name = node.partition("::")
         assert f"def {name}(" in (ROOT / file).read_text(), node

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +16,41 @@ from kubeseg_local.runtime.faults import CallError, NotFoundError, UnsupportedEr
 from kubeseg_local.runtime.hosts import compose
 from kubeseg_local.runtime.images import Image
 from kubeseg_local.runtime.logs import MAX_LINE, LineCutter, LogPump, timestamp
+from kubeseg_local.runtime.memory import added_up, used_by
 from kubeseg_local.runtime.store import next_address
+
+STATUS = "Name:\tpython\nRssAnon:\t    2048 kB\nRssFile:\t 9999 kB\nRssShmem:\t 1024 kB\n"
+
+
+def test_memory_that_counts_is_anonymous_or_shared() -> None:
+    assert added_up(STATUS, ("RssAnon:", "RssShmem:")) == 3 << 20
+    assert added_up("", ("RssAnon:",)) == 0
+
+
+EATER = """
+import os, sys
+eaten = bytearray(os.urandom(1)) * (64 << 20)
+child = os.fork()
+if child == 0:
+    sys.stdin.read()
+    os._exit(0)
+print(os.getpid(), child, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_processes_share_counts_once() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", EATER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as eater:
+        assert eater.stdout
+        pids = [int(text) for text in eater.stdout.readline().split()]
+        mib = 1 << 20
+        # Far from the limit the cheap sum will do: it counts the block twice.
+        assert used_by(pids, 1 << 40) > 120 * mib
+        assert 64 * mib < used_by(pids, 100 * mib) < 90 * mib
+        eater.communicate(b"")
+    assert used_by(pids, 0) == 0
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,12 @@ SEVERAL: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     ("name", "spec", "attempt"),
-    [("plain", {}, 1), ("everything", EVERYTHING, 12), ("several", SEVERAL, 2)],
+    [
+        ("plain", {}, 1),
+        ("everything", EVERYTHING, 12),
+        ("several", SEVERAL, 2),
+        ("mig", {"resources": {"gpus": 1, "gpuResource": "nvidia.com/mig-1g.10gb"}}, 1),
+    ],
 )
 def test_golden(name: str, spec: dict[str, Any], attempt: int) -> None:
     known = job(spec=spec, annotations={"kubeseg.dev/study": "ann-1", "other": "x"})
@@ -99,6 +104,26 @@ def test_golden(name: str, spec: dict[str, Any], attempt: int) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(text)
     assert text == file.read_text()
+
+
+def test_no_gpu_is_a_valid_wish() -> None:
+    (container,) = built(job())["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "1", "memory": "4Gi"},
+        "limits": {"memory": "4Gi"},
+    }
+
+
+def test_what_is_passed_on_is_passed_on_whole() -> None:
+    """Every field of a pod that the spec has, with all that may stand in it."""
+    toleration = {
+        "key": "k", "operator": "Equal", "value": "v", "effect": "NoExecute",
+        "tolerationSeconds": 30,
+    }  # fmt: skip
+    affinity = {"podAntiAffinity": {"any": [{"depth": {"as": ["it", "was"]}}]}, "nodeAffinity": {}}
+    pod = built(job(spec={"tolerations": [toleration], "affinity": affinity}))["spec"]["template"]
+    assert pod["spec"]["tolerations"] == [toleration]
+    assert pod["spec"]["affinity"] == affinity
 
 
 def test_the_users_labels_never_replace_ours() -> None:

@@ -13,7 +13,7 @@ from kubeseg_operator.decide import (
     DeleteChild,
     Observed,
 )
-from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.obstacle import Obstacle
 from tests.support.operator_decisions import (
     NO_NODE,
     WORDS,
@@ -322,13 +322,6 @@ def test_a_permanent_error_carries_the_trainers_sentence() -> None:
     assert of(decision, "Failed").message == 'data set "streets": masks/a.png has label 12'
     assert decision.status.summary is not None
     assert decision.status.summary.why == 'data set "streets": masks/a.png has label 12'
-
-
-def test_out_of_memory_says_what_to_change() -> None:
-    decision = look(job(status={"attempts": [running_attempt()]}), ended(78))
-    message = of(decision, "Running").message
-    assert "batchSize 8 with accumulate 1" in message
-    assert "raise resources.memory (4Gi)" in message
 
 
 # --- retries

@@ -15,7 +15,7 @@ from kubeseg_operator.decide import (
     Observed,
     SetFinalizers,
 )
-from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.story import happenings
 from kubeseg_operator.views import Child, JobView, Pod, child_view, pod_view
 from kubeseg_types.names import FINALIZER_ARTIFACTS, LABEL_CLEANUP_OF
@@ -276,7 +276,11 @@ WAITING = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
         ),
         (
             cleaning(),
-            Observed(children=(cleanup(),), pods=(pod(conditions=[UNBOUND], node=None),)),
+            Observed(
+                children=(cleanup(),),
+                pods=(pod(conditions=[UNBOUND], node=None),),
+                confirmed=frozenset({Ask.CLAIM, Ask.CLAIM_EVENTS}),
+            ),
             0,
             (1, "Left"),
             "is not bound to a volume",

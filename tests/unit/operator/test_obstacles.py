@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from kubeseg_operator.obstacles import no_pod, not_taken_up, of_pod, of_volumes
+from kubeseg_operator.decide import Ask, Observed
+from kubeseg_operator.nodes import node_of
+from kubeseg_operator.obstacle import Obstacle
+from kubeseg_operator.obstacles import no_pod, not_taken_up, of_events, of_pod, unschedulable
 from kubeseg_types.spec import TrainingJobSpec
-from tests.support.operator_objects import pod
+from tests.support.operator_decisions import look, of, pending
+from tests.support.operator_objects import at, attempt, child, job, pod
 
 
 def spec(**fields: Any) -> TrainingJobSpec:
@@ -25,6 +29,17 @@ def refused(message: str) -> list[dict[str, Any]]:
             "message": message,
         }
     ]
+
+
+def why(
+    message: str | None, wish: dict[str, Any] | None = None, after: float = 0, **seen: Any
+) -> Obstacle | None:
+    """What the condition Blocked says where the scheduler says `message`."""
+    stuck = pending(node=None, conditions=refused(message) if message else [])
+    known = job(spec=wish or {"resources": {"gpus": 1}}, status={"attempts": [attempt()]})
+    everything = {"children": (child(),), "pods": (stuck,), "confirmed": frozenset(Ask)} | seen
+    blocked = of(look(known, Observed(**everything), after=after), "Blocked")
+    return Obstacle(blocked.reason, blocked.message) if blocked.status == "True" else None
 
 
 @pytest.mark.parametrize(
@@ -79,9 +94,179 @@ def refused(message: str) -> list[dict[str, Any]]:
     ],
 )
 def test_no_node(message: str, reason: str, words: str) -> None:
-    found = of_pod(pod(conditions=refused(message)), spec(resources={"gpus": 1}), "trainer:1")
+    assert why(message) == Obstacle(reason, words)
+
+
+def node(name: str, gpus: int, held: int | None = None, **fields: Any) -> dict[str, Any]:
+    resources = {"cpu": "8"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {"amd.com/gpu": "2"})
+    ready = {"type": "Ready", "status": fields.pop("ready", "True")}
+    seen = {} if held is None else {"held": {"nvidia.com/gpu": held}}
+    return {
+        "metadata": {"name": name},
+        "spec": fields,
+        "status": {"allocatable": resources, "conditions": [ready]},
+    } | seen
+
+
+TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
+LACKING = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: none"
+OTHERS = "ask for less in spec.resources, or wait for a node with so much free"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes", "words"),
+    [
+        (1, [], OTHERS),  # nodes may not be read
+        (
+            1,
+            [node("a", 0)],
+            (
+                "No node offers nvidia.com/gpu. They offer amd.com/gpu. Look at "
+                "spec.resources.gpuResource, and whether the vendor's device plugin runs."
+            ),
+        ),
+        (
+            8,
+            [node("a", 4), node("b", 2)],
+            (
+                "There are 6 nvidia.com/gpu on 2 nodes, at most 4 on one. Ask for at most 4 in "
+                "spec.resources.gpus."
+            ),
+        ),
+        (2, [node("a", 4), node("b", 2)], "There are 6 nvidia.com/gpu on 2 nodes."),
+        (
+            2,
+            [node("a", 4, 3), node("b", 2, 2)],
+            (
+                "There are 6 nvidia.com/gpu on 2 nodes, but at most 1 of one node are free: it "
+                "starts as soon as other pods have left enough."
+            ),
+        ),
+        (
+            1,
+            [node("a", 4, 9)],  # more is held than there is: a node that has lost some
+            "on 1 node, but at most 0 of one node are free",
+        ),
+        (1, [node("a", 4, 3)], OTHERS),  # one is free: it is something else
+        (
+            1,
+            [node("a", 4, 0, unschedulable=True), node("b", 4, 0, ready="Unknown")],
+            "but those are cordoned or not ready.",
+        ),
+    ],
+)
+def test_how_many_gpus_there_are_and_how_many_are_free(
+    wanted: int, nodes: list[dict[str, Any]], words: str
+) -> None:
+    seen = [node_of(raw, raw.get("held")) for raw in nodes]
+    found = unschedulable(LACKING, spec(resources={"gpus": wanted}), seen)
+    assert found.reason == "Unschedulable"
+    assert words in found.message
+    assert (OTHERS in found.message) is (words == OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "words"),
+    [
+        ([], "To do: add to spec.tolerations: gpu=yes:NoSchedule."),
+        ([{"key": "gpu", "operator": "Exists"}], "To do: add to spec.tolerations."),
+        ([{"operator": "Exists", "effect": "NoExecute"}], "gpu=yes:NoSchedule."),
+        ([{"key": "gpu", "value": "no"}], "gpu=yes:NoSchedule."),
+        ([{"key": "gpu", "value": "yes", "effect": "NoSchedule"}], "spec.tolerations."),
+    ],
+)
+def test_taints_are_named(tolerations: list[dict[str, Any]], words: str) -> None:
+    health = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+    nodes = (node("a", 2, taints=[TAINT, health]), node("small", 0, taints=[TAINT | {"key": "x"}]))
+    found = why(
+        "0/2 nodes are available: 2 node(s) had untolerated taint(s).",
+        {"resources": {"gpus": 1}, "tolerations": tolerations},
+        answers={Ask.NODES: nodes},
+    )
     assert found is not None
-    assert (found.reason, found.message) == (reason, words)
+    assert found.message.endswith(words)
+
+
+def test_nodes_are_not_read_for_a_job_without_gpus() -> None:
+    found = why("0/1 nodes are available: 1 Insufficient cpu.", {}, confirmed=frozenset())
+    assert found is not None
+    assert found.message.endswith(f"1 Insufficient cpu. To do: {OTHERS}.")
+
+
+CLAIM = {"spec": {"accessModes": ["ReadWriteMany"], "storageClassName": "fast"}}
+UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+
+
+@pytest.mark.parametrize(
+    ("message", "answers", "reason", "words"),
+    [
+        (
+            UNBOUND,
+            {Ask.CLAIM: (CLAIM,)},
+            "WorkspaceUnbound",
+            'not bound to a volume (ReadWriteMany, of class "fast"): look at its storage class',
+        ),
+        (
+            UNBOUND,
+            {
+                Ask.CLAIM: (CLAIM,),
+                Ask.CLAIM_EVENTS: ({"reason": "ProvisioningFailed", "message": "no RWX here."},),
+            },
+            "WorkspaceUnbound",
+            ": no RWX here. Set its storage class or access mode to what the cluster offers.",
+        ),
+        (
+            '0/1 nodes are available: persistentvolumeclaim "kubeseg-workspace" is being deleted.',
+            {},
+            "WorkspaceLeaving",
+            "pods that still use it hold it up",
+        ),
+        (
+            "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
+            {},
+            "Unschedulable",
+            'workspace claim "kubeseg-workspace" ties the job to other nodes',
+        ),
+        (
+            "0/2 nodes are available: 2 node(s) were unschedulable.",
+            {},
+            "Unschedulable",
+            "kubectl uncordon",
+        ),
+    ],
+)
+def test_the_workspace_claim(
+    message: str, answers: dict[Ask, Any], reason: str, words: str
+) -> None:
+    found = why(message, answers=answers)
+    assert found is not None
+    assert found.reason == reason
+    assert words in found.message
+
+
+@pytest.mark.parametrize(
+    ("wish", "after", "reason"),
+    [
+        ({}, 60, None),  # a scheduler in a burst needs minutes
+        ({}, 120, "NotScheduled"),
+        ({"schedulerName": "binpack"}, 0, None),
+        ({"schedulerName": "binpack"}, 20, "NotScheduled"),
+    ],
+)
+def test_a_scheduler_that_is_not_there(
+    wish: dict[str, Any], after: float, reason: str | None
+) -> None:
+    found = why(None, wish, after=after)
+    assert (found.reason if found else None) == reason
+    if found and wish:
+        assert "spec.schedulerName names it" in found.message
+
+
+def test_scheduling_gates_are_named() -> None:
+    gate = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}
+    found = why(None, pods=(pending(node=None, conditions=[gate]),))
+    assert found is not None
+    assert found.reason == "SchedulingGated"
 
 
 PULL = 'rpc error: code = NotFound desc = image "r/t:9" not found'
@@ -139,7 +324,18 @@ def test_a_pod_that_only_needs_time_has_no_obstacle(reason: str) -> None:
     [
         ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', "PodSecurity"),
         ('pods "x" is forbidden: exceeded quota: gpus, requested: 1', "Quota"),
-        ("Error creating: serviceaccount default not found", "PodRefused"),
+        (
+            (
+                'Error creating: pods "x" is forbidden: error looking up service account '
+                'team/default: serviceaccount "default" not found'
+            ),
+            "ServiceAccountMissing",
+        ),
+        ("no PriorityClass with name high was found", "PriorityClassMissing"),
+        ('pod rejected: RuntimeClass "kata" not found', "RuntimeClassMissing"),
+        ("maximum memory usage per Container is 1Gi, but limit is 4Gi", "LimitRange"),
+        ('admission webhook "policy.example.com" denied the request: no', "AdmissionWebhook"),
+        ("Error creating: something else", "PodRefused"),
     ],
 )
 def test_no_pod(message: str, reason: str) -> None:
@@ -149,18 +345,6 @@ def test_no_pod(message: str, reason: str) -> None:
     assert found is not None
     assert found.reason == reason
     assert message.removeprefix("Error creating: ") in found.message
-
-
-def test_the_newest_event_counts() -> None:
-    events = [
-        {"reason": "FailedMount", "message": "new", "lastTimestamp": "2026-01-02T00:00:02Z"},
-        {"reason": "FailedMount", "message": "old", "lastTimestamp": "2026-01-02T00:00:01Z"},
-        {"reason": "Scheduled", "message": "x", "lastTimestamp": "2026-01-02T00:00:03Z"},
-    ]
-    found = of_volumes(events)
-    assert found is not None
-    assert found.message == "a volume can't be mounted: new"
-    assert of_volumes(events[2:]) is None
 
 
 @pytest.mark.parametrize(
@@ -186,3 +370,38 @@ def test_a_pod_that_no_scheduler_has_taken_up(
     found = not_taken_up(pod(node=None), spec(**wish))
     assert found.reason == reason
     assert words in found.message
+
+
+MULTI = (
+    'Multi-Attach error for volume "pvc-1" Volume is already exclusively attached to one node and '
+    "can't be attached to another"
+)
+
+
+@pytest.mark.parametrize(
+    ("events", "reason", "words"),
+    [
+        (
+            [("FailedMount", "new", 2), ("FailedMount", "old", 1), ("Scheduled", "x", 3)],
+            "VolumeMount",
+            "a volume can't be mounted: new",
+        ),
+        (
+            [("FailedAttachVolume", MULTI, 1)],
+            "WorkspaceInUse",
+            'another node holds the volume of workspace claim "kubeseg-workspace"',
+        ),
+        ([("FailedCreatePodSandBox", "no address", 1)], "PodSandbox", "no address"),
+        # The first try of a mount failed, the next did not: the image is on its way.
+        ([("FailedMount", "not yet", 1), ("Pulling", "image", 2)], None, ""),
+        ([("Scheduled", "x", 3)], None, ""),
+        ([], None, ""),
+    ],
+)
+def test_the_newest_event_of_a_pod_that_hangs_counts(
+    events: list[tuple[str, str, int]], reason: str | None, words: str
+) -> None:
+    raw = [{"reason": r, "message": m, "lastTimestamp": at(n)} for r, m, n in events]
+    found = of_events(raw, spec())
+    assert (found.reason if found else None) == reason
+    assert words in (found.message if found else "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubeseg_operator.outcome import clip, ending, read_termination
+from kubeseg_operator.outcome import clip, ending, read_termination, tail
 from kubeseg_types.exit_codes import Outcome
 from tests.support.operator_objects import child, ended_pod, last_words, pod
 
@@ -31,6 +31,10 @@ DISRUPTED = [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionB
         (137, {}, (Outcome.FAILED, "TrainerError")),
         (137, {"reason": "OOMKilled"}, (Outcome.OUT_OF_MEMORY, "OutOfMemory")),
         (1, {"reason": "OOMKilled"}, (Outcome.OUT_OF_MEMORY, "OutOfMemory")),
+        (77, {"reason": "OOMKilled"}, (Outcome.OUT_OF_MEMORY, "OutOfMemory")),
+        # The kernel has killed a loader process; the trainer coped, and ended for another reason.
+        (75, {"reason": "OOMKilled"}, (Outcome.INTERRUPTED, "Interrupted")),
+        (3, {"reason": "OOMKilled"}, (Outcome.PERMANENT, "InvalidDataset")),
         (137, {"conditions": DISRUPTED}, (Outcome.INTERRUPTED, "EvictionByEvictionAPI")),
         (1, {"conditions": DISRUPTED}, (Outcome.INTERRUPTED, "EvictionByEvictionAPI")),
         (3, {"conditions": DISRUPTED}, (Outcome.PERMANENT, "InvalidDataset")),
@@ -66,6 +70,22 @@ def test_a_pod_ended_by_its_node_is_an_interruption(reason: str) -> None:
     )
 
 
+def test_a_pod_of_a_lost_node_is_named_so() -> None:
+    ready = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-02T03:00:00Z"}
+    conditions = [ready, {"type": "ContainersReady", "status": "True"}, *DISRUPTED]
+    lost = pod(phase="Running", conditions=conditions, gone=True)
+    end = ending(None, [lost])
+    assert (end.outcome, end.reason, end.node) == (Outcome.INTERRUPTED, "NodeLost", "node-a")
+    assert end.message == 'node "node-a" did not answer since 2026-01-02T03:00:00Z'
+
+
+def test_the_end_of_a_long_log_counts() -> None:
+    text = "\n".join(f"line {number}" for number in range(1000))
+    assert tail(text, 20).startswith("…")
+    assert tail(text, 20).endswith("line 999")
+    assert len(tail(text, 20)) == 20
+
+
 def test_no_pod_left_to_ask_is_an_interruption() -> None:
     assert ending(child(finished="Failed"), []).reason == "PodDeleted"
     assert ending(None, []).reason == "JobDeleted"
@@ -81,7 +101,8 @@ def test_a_pod_that_failed_tells_more_than_one_that_did_not() -> None:
     ("message", "code", "words"),
     [
         (last_words(1, message="out of patience"), 1, "out of patience"),
-        ("Traceback: boom", 1, "exit code 1: Traceback: boom"),
+        # No words of its own: the kubelet gives the end of its log.
+        ("Traceback:\n  boom\n\n", 1, "exit code 1. Its last lines: Traceback: | boom"),
         ("", 137, "killed by SIGKILL"),
         ("", 143, "killed by SIGTERM"),
         # A message of another code was left by an earlier process.

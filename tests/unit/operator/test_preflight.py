@@ -8,7 +8,7 @@ import pytest
 
 from kubeseg_operator.decide import Ask, CreateChild, Decision, DeleteChild, Observed
 from kubeseg_operator.decide.preflight import MAX_INTERRUPTIONS
-from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.story import happenings
 from kubeseg_operator.views import Child, JobView, Pod, child_view, pod_view
 from kubeseg_types.status import TrainingJobStatus

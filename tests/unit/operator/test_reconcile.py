@@ -7,6 +7,7 @@ a real API server is tested in tests/integration.
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -147,6 +148,43 @@ async def test_a_finished_job_stays_finished_when_its_children_vanish(world: Wor
         world.restart()
     assert len(world.api.writes) == before
     assert world.status["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("how", [None, "before", "after", 409, 500])
+async def test_what_others_took_from_a_job_is_given_back(
+    world: World, how: str | int | None
+) -> None:
+    """Its label, and with it the watch, and its owner: it is known by name and UID."""
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    made = copy.deepcopy(world.api.objects["jobs", "team", "job-1"]["metadata"])
+    bare: dict[str, object] = {"labels": {}, "ownerReferences": []}
+    world.api.change("jobs", "team", "job-1", metadata=bare)
+    world.api.untold.clear()  # a watch with a selector tells that it is gone
+    world.store.drop_child(KEY, "job-1", made["uid"])
+    if how is not None:
+        world.api.faults.append(Fault(on("PATCH", "jobs"), how))
+        with contextlib.suppress(ApiError, ApiUnreachableError):
+            await world.visit()
+    await world.settle()
+    now = world.api.objects["jobs", "team", "job-1"]["metadata"]
+    assert {key: now[key] for key in bare} == {key: made[key] for key in bare}
+    assert [a["number"] for a in world.status["attempts"]] == [1]
+    before = len(world.api.writes)
+    await world.settle()
+    assert len(world.api.writes) == before
+
+
+async def test_a_job_that_somebody_else_owns_by_now_is_left_alone(world: World) -> None:
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    owner = {"kind": "Other", "apiVersion": "x/v1", "uid": "x", "controller": True}
+    world.api.change("jobs", "team", "job-1", metadata={"ownerReferences": [owner]})
+    await world.settle()
+    assert world.api.objects["jobs", "team", "job-1"]["metadata"]["ownerReferences"] == [owner]
+    assert "delete jobs" not in world.api.writes
 
 
 async def test_a_job_deleted_by_hand_is_followed_by_the_next_attempt(world: World) -> None:

@@ -193,6 +193,31 @@ def test_an_acknowledged_generation_reaches_status() -> None:
     assert decision.status.summary.epoch == "0/20"
 
 
+@pytest.mark.parametrize(
+    ("generation", "told", "words"),
+    [
+        (2, {"generation": 2}, "from scratch"),
+        (
+            3,
+            {"generation": 2},
+            (
+                "from scratch; it has been sent generation 3 of the spec, and takes it up at the "
+                "end of this epoch"
+            ),
+        ),
+        # It has reported nothing yet: what is known is of the attempt before.
+        (3, {"generation": 2, "state": "Starting"}, "from scratch"),
+    ],
+)
+def test_an_edit_is_on_its_way_until_the_trainer_follows_it(
+    generation: int, told: dict[str, Any], words: str
+) -> None:
+    known = job(status={"attempts": [running_attempt()]}, generation=generation)
+    seen = Observed(children=(child(),), pods=(running_pod(known),), progress=report(**told))
+    message = of(look(known, seen), "Running").message
+    assert message == f"attempt 1 runs on node node-a, {words}"
+
+
 # --- terminal means terminal
 
 DONE: dict[str, Any] = {

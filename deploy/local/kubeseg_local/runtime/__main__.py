@@ -19,6 +19,7 @@ from kubeseg_local.runtime import stubs
 from kubeseg_local.runtime.containers import Containers
 from kubeseg_local.runtime.faults import CallError
 from kubeseg_local.runtime.hosts import HostsFiles
+from kubeseg_local.runtime.memory import MemoryWatch
 from kubeseg_local.runtime.service import Images, Runtime
 from kubeseg_local.runtime.spec import Host, shown_folders
 from kubeseg_local.runtime.store import Store
@@ -101,6 +102,7 @@ def main() -> int:
     containers = Containers(store, describe_host(layout, settings), hosts)
     containers.recover()
     threading.Thread(target=hosts.run, daemon=True).start()
+    threading.Thread(target=MemoryWatch(store, containers.kill).run, daemon=True).start()
     server = grpc.server(futures.ThreadPoolExecutor(THREADS))
     server.add_generic_rpc_handlers(
         (

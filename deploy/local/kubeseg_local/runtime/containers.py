@@ -156,6 +156,14 @@ class Containers:
                 f"process {container.pid} doesn't end, {KILL_S:.0f} s after SIGKILL"
             )
 
+    def kill(self, container: Container, reason: str, message: str) -> None:
+        """SIGKILL, for a reason that the kubelet is to tell. It may have ended by itself."""
+        with self._store.lock:
+            if container.state != RUNNING or container.reason:
+                return
+            container.reason, container.message = reason, message
+        _signal(container, signal.SIGKILL)
+
     def execute(
         self, container: Container, argv: list[str], limit_s: float
     ) -> tuple[bytes, bytes, int]:

@@ -1,0 +1,31 @@
+"""What others have changed of an attempt's Job: put right, or reported where it mustn't be.
+
+Labels, owner and number of pods are put right, and the training goes on. A suspension is reported:
+it may be Kueue's, which must not be fought. The pod template can't change, and nothing else of a
+Job matters to us.
+"""
+
+from __future__ import annotations
+
+from kubeseg_operator.builders import labels_of, owner_reference
+from kubeseg_operator.decide.draft import Draft
+from kubeseg_operator.decide.model import MendChild
+from kubeseg_operator.views import Child, Raw
+from kubeseg_types.status import Attempt
+
+
+def put_right(draft: Draft, attempt: Attempt, child: Child) -> None:
+    """Have the Job of this attempt be as it was made."""
+    meta: Raw = {}
+    patch: Raw = {}
+    if not child.labelled or child.attempt != attempt.number:
+        meta["labels"] = labels_of(draft.job, attempt.number)
+    if child.owner is None:
+        meta["ownerReferences"] = [owner_reference(draft.job)]
+    workers = draft.spec.workers
+    ours = draft.spec.queue_name is None
+    if ours and child.parallelism is not None and child.parallelism != workers:
+        # Of an Indexed Job both change together, or not at all.
+        patch["spec"] = {"parallelism": workers, "completions": workers}
+    if meta or patch:
+        draft.actions.append(MendChild(child.name, child.uid, {"metadata": meta, **patch}))

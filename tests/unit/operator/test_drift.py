@@ -1,0 +1,93 @@
+"""What others change of an attempt's Job: put right, or reported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kubeseg_operator.decide import Ask, Decision, MendChild, Observed
+from kubeseg_operator.views import Child
+from tests.support.operator_decisions import look, of, standing
+from tests.support.operator_objects import (
+    CHILD_UID,
+    UID,
+    child,
+    ended_pod,
+    job,
+    last_words,
+    running_attempt,
+    running_pod,
+)
+
+KNOWN = job(status={"attempts": [running_attempt()]})
+LABELS = {
+    "kubeseg.dev/job": "job",
+    "kubeseg.dev/attempt": "1",
+    "app.kubernetes.io/name": "kubeseg-trainer",
+    "app.kubernetes.io/managed-by": "kubeseg-operator",
+}
+ONE = {"parallelism": 1, "completions": 1}
+LATER = {"creationTimestamp": "2026-01-02T03:04:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "patch"),
+    [
+        ({}, None),
+        ({"parallelism": 1}, None),
+        ({"parallelism": 0}, {"metadata": {}, "spec": ONE}),
+        ({"parallelism": 3}, {"metadata": {}, "spec": ONE}),
+        ({"labelled": False}, {"metadata": {"labels": LABELS}}),
+        ({"attempt": 0}, {"metadata": {"labels": LABELS}}),
+        ({"owner": UID, "deleting": True, "parallelism": 0}, None),  # it leaves anyway
+        ({"finished": "Failed", "parallelism": 0}, None),
+    ],
+)
+def test_what_is_put_right(changed: dict[str, Any], patch: dict[str, Any] | None) -> None:
+    found = replace(child(), **changed)
+    seen = Observed(children=(found,), pods=(running_pod(KNOWN),), confirmed=frozenset(Ask))
+    mends = [a for a in look(KNOWN, seen).actions if isinstance(a, MendChild)]
+    assert mends == ([MendChild("job-1", CHILD_UID, patch)] if patch else [])
+
+
+def test_a_job_that_has_lost_its_owner_gets_it_back() -> None:
+    """It is known by the UID that was recorded."""
+    orphan = child(owner=None)
+    seen = Observed(children=(orphan,), pods=(running_pod(KNOWN),))
+    (mend,) = look(KNOWN, seen).actions
+    assert isinstance(mend, MendChild)
+    (owner,) = mend.patch["metadata"]["ownerReferences"]
+    assert (owner["uid"], owner["controller"]) == (UID, True)
+
+
+def waiting(**changed: Any) -> Child:
+    return replace(child(started=None), **changed)
+
+
+def test_a_suspension_by_others_is_reported_and_never_fought() -> None:
+    for pods in ((), (ended_pod(75, gone=True),)):
+        decision = look(KNOWN, Observed(children=(waiting(suspended=True),), pods=pods))
+        assert_suspended(decision)
+
+
+def test_a_job_that_goes_on_after_a_suspension_runs() -> None:
+    """The same Job, a new pod; the old one is gone."""
+    pods = (ended_pod(75, gone=True), running_pod(KNOWN, name="job-1-0-new", uid="new", **LATER))
+    decision = look(KNOWN, Observed(children=(child(),), pods=pods))
+    assert standing(decision) == ("Running", "TrainerRunning")
+    done = (
+        pods[0],
+        ended_pod(0, name="job-1-0-new", uid="new", message=last_words(0, epoch=12), **LATER),
+    )
+    decision = look(KNOWN, Observed(children=(child(finished="Complete"),), pods=done))
+    assert standing(decision) == ("Succeeded", "Trained")
+    assert decision.status.progress is not None
+    assert decision.status.progress.epoch == 12
+
+
+def assert_suspended(decision: Decision) -> None:
+    assert standing(decision) == ("Blocked", "JobSuspended")
+    assert "Job job-1 was suspended by somebody else" in of(decision, "Blocked").message
+    assert decision.actions == ()
