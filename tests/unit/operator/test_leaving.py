@@ -222,7 +222,6 @@ def test_a_pod_on_a_lost_node_holds_it_up_for_ten_minutes() -> None:
 def test_a_run_is_not_left_because_a_watch_has_not_told_that_all_has_ended() -> None:
     status = {"attempts": [running_attempt()]}
     seen = Observed(children=(child(),))
-    assert look(leaving(status, since=-599), seen).ask is None
     assert look(leaving(status, since=-600), seen).ask is not None
     assert result(look(leaving(status, since=-600), replace(seen, confirmed=ALL_READ)))[1] == "Left"
 

@@ -122,12 +122,3 @@ def test_what_does_not_name_a_job_is_not_ours() -> None:
 def test_anything_may_be_missing(view: object, raw: dict[str, object]) -> None:
     assert callable(view)
     assert view(raw) is not None
-
-
-def test_what_is_gone_does_not_come_back_with_older_news() -> None:
-    store = Store()
-    store.put_job(job())
-    assert store.drop_job(KEY, job().uid)
-    assert not store.put_job(job(resourceVersion="101"))
-    assert store.job(KEY) is None
-    assert store.put_job(job(uid="another"))
