@@ -58,7 +58,9 @@ class Applier:
             case DeleteChild(name, uid):
                 options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
                 leaving = await self._delete(children_path(job.key.namespace, name), options)
-                if "deletionTimestamp" in leaving.get("metadata", {}):
+                if leaving is None:
+                    self._store.drop_child(job.key, name, uid)
+                elif "deletionTimestamp" in leaving.get("metadata", {}):
                     # Known before the watch tells it: it isn't deleted twice.
                     self._store.put_child(job.key, child_view(leaving))
             case DeletePod(name, uid):
@@ -125,14 +127,15 @@ class Applier:
         else:
             self._store.put_job(patched)
 
-    async def _delete(self, path: str, options: Raw) -> Raw:
+    async def _delete(self, path: str, options: Raw) -> Raw | None:
+        """The object as it leaves; None where it was not there."""
         try:
             return await self._client.delete(path, options)
         except ApiError as error:
             # Gone, or another object by now: either way there is nothing left to delete.
             if error.code not in {404, 409}:
                 raise
-            return {}
+            return None if error.code == 404 else {}
 
     async def _bring_config(self, job: JobView, pod: str, uid: str, text: str) -> None:
         body = {"metadata": {"uid": uid, "annotations": {ANNOTATION_CONFIG: text}}}

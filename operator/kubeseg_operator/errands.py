@@ -39,8 +39,9 @@ CLEANUP_ASKS = Resources(cpu="50m", memory="64Mi")
 _CHECK_LIMIT, _CLEANUP_LIMIT = "4Gi", "512Mi"
 #: Seconds that a finished check stays, so that its log can be read; nothing depends on it.
 CHECK_KEPT = 3600
-#: Seconds that a finished clean-up stays where nobody took it away, and that one may take at most.
-CLEANUP_KEPT, CLEANUP_DEADLINE = 60, 1800
+#: Seconds that a finished clean-up stays where nobody took it away (an audit finds it before that),
+#: and that one may take at most.
+CLEANUP_KEPT, CLEANUP_DEADLINE = 900, 1800
 _ERRAND = re.compile(r"-(check|cleanup)([0-9]{1,6})$")
 _IMAGE_RUNS_ON = frozenset({"kubernetes.io/os", "kubernetes.io/arch"})
 

@@ -284,8 +284,7 @@ class Feed:
         due = max(loop.time() + lag, coming[-1][0] if coming else 0.0)
         if self._watching.merge and self._random.random() < self._watching.merge:
             # kopf hands on the newest of what came within its batch window.
-            uid = change.raw["metadata"]["uid"]
-            coming[:] = [c for c in coming if c[1].raw["metadata"]["uid"] != uid]
+            coming[:] = [c for c in coming if not _replaces(change, c[1])]
         coming.append((due, change))
         generation = self._generation[change.plural]
         loop.call_at(due, self._deliver, change.plural, generation)
@@ -300,6 +299,13 @@ class Feed:
         while coming and coming[0][0] <= now + 1e-6:
             _, change = coming.pop(0)
             self._intake.take(self._kinds[plural], change.raw, deleted=change.kind == "DELETED")
+
+
+def _replaces(newer: Change, older: Change) -> bool:
+    """True of two versions of one object, in order: old news that is repeated replaces nothing."""
+    new, old = newer.raw["metadata"], older.raw["metadata"]
+    same = new["uid"] == old["uid"]
+    return bool(same and int(new["resourceVersion"]) >= int(old["resourceVersion"]))
 
 
 def _carries(kind: Kind, raw: Raw) -> bool:

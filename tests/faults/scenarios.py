@@ -238,6 +238,16 @@ async def _more_quota(world: World) -> None:
     world.refuse_jobs(None)
 
 
+async def _interrupt_check(world: World) -> None:
+    await wait(world, world.pods)
+    world.delete_pods()
+
+
+async def _delete_with_a_pod(world: World) -> None:
+    await wait(world, world.pods)
+    world.delete_job()
+
+
 async def _clean_up(world: World) -> None:
     await wait(world, lambda: world.status().get("phase") == "Succeeded")
     world.delete_children()
@@ -519,5 +529,21 @@ SCENARIOS = {
             phase=None,
         ),
         Scenario("run-goes-with-its-ttl", spec=_GOES | {"ttlSecondsAfterFinished": 5}, phase=None),
+        Scenario("run-goes-with-it-deaf", epochs=30, spec=_GOES, deaf=True, act=_delete,
+                 phase=None),
+        Scenario("run-goes-with-its-check", spec=_GOES | _CHECKED, act=_delete_with_a_pod,
+                 phase=None),
+        Scenario("check-interrupted", spec=_CHECKED, act=_interrupt_check,
+                 allowed=f"{_ONE_MORE}{TRAINED}"),
+        Scenario("check-without-room", spec=_CHECKED, has_room=False, act=_room_later),
+        Scenario(
+            "check-stopped",
+            spec=_CHECKED,
+            has_room=False,
+            act=_stop_while_blocked,
+            phase="Failed",
+            reasons=("StoppedBeforeFirstEpoch",),
+            story="",
+        ),
     )
 }  # fmt: skip

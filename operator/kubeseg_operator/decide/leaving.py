@@ -30,6 +30,8 @@ from kubeseg_types.workspace import run_dir
 
 #: Seconds after the deletion that pods of attempts are waited for: their grace period is 60.
 POD_PATIENCE = 600.0
+#: Seconds after which that they still run is no longer believed without a look.
+NEWS_PATIENCE = 90.0
 #: Seconds that a clean-up Job may take to start.
 START_PATIENCE = 300.0
 MAX_TRIES = 3
@@ -73,8 +75,10 @@ def _let_go(draft: Draft) -> Decision:
         for child in draft.seen.children
         if child.name in names and not child.deleting
     ]
-    released = let_go(job, draft.before)
-    return Decision(released.status, (*done, *released.actions))
+    if done:
+        # Nobody else takes them away: the finalizer stays until that is sure.
+        return Decision(draft.before, tuple(done), requeue_after=1.0)
+    return let_go(job, draft.before)
 
 
 def _where(draft: Draft) -> str:
@@ -116,13 +120,13 @@ def _end_pods(draft: Draft) -> Decision:
     draft.end_strays(keep=None)
     running = [child for child in seen.children if child.finished is None]
     pods = [pod for pod in seen.pods if not pod.ended and pod.child is not None]
-    overdue = _overdue(draft, draft.job.deleted, POD_PATIENCE) if running or pods else False
-    # Not only absence: what seems to run for ever may have ended, and no watch have told.
-    for question in () if running and not overdue else _unsure(draft):
-        if question not in seen.confirmed:
-            return draft.ask(question)
+    # Where its grace period is long over, what is known to run may be old news.
+    if not running or _overdue(draft, draft.job.deleted, NEWS_PATIENCE):
+        for question in _unsure(draft, running):
+            if question not in seen.confirmed:
+                return draft.ask(question)
     if running or pods:
-        if overdue:
+        if _overdue(draft, draft.job.deleted, POD_PATIENCE):
             names = ", ".join(pod.name for pod in pods[:3]) or running[0].name
             return _left(draft, f"{names} has not ended within {POD_PATIENCE:.0f} s")
         draft.again_after(LOOK_AGAIN)
@@ -131,11 +135,13 @@ def _end_pods(draft: Draft) -> Decision:
     return _reserve(draft)
 
 
-def _unsure(draft: Draft) -> list[Ask]:
-    """What must be read live: a stale store may not know of a Job or pod that still runs."""
+def _unsure(draft: Draft, running: list[Child]) -> list[Ask]:
+    """What must be read live: a stale store may not know of a Job or pod that still runs, or that
+    one which ran is gone.
+    """
     questions = [Ask.PODS]
     record = draft.status.preflight
-    if draft.active:
+    if draft.active or running:
         questions.append(Ask.CHILD)
     if record is not None and record.outcome is None:
         questions.append(Ask.CHECK)
@@ -218,6 +224,9 @@ def _without_job(draft: Draft, record: Cleanup) -> Decision:
     if record.uid is not None:
         if Ask.CLEANUP not in seen.confirmed:
             return draft.ask(Ask.CLEANUP)
+        pods = [pod for pod in seen.pods if pod.child == record.uid]
+        if any(pod.exit_code == 0 for pod in pods):
+            return _decided(draft, CleanupOutcome.REMOVED, f"{_where(draft)} was removed")
         return _again(draft, record, "it was deleted")
     refusal = seen.refusal
     if refusal is None:

@@ -8,6 +8,7 @@ same as fast.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from kubeseg_operator.conditions import Standing
@@ -51,7 +52,7 @@ def check(draft: Draft) -> Decision:
     if draft.spec.stop:
         # There is no epoch yet, and so no model: that is for the job's own end to say.
         _close(draft, CheckOutcome.INTERRUPTED, "Stopped")
-        return next_attempt(draft)
+        return _told_first(next_attempt(draft), child)
     if child is None:
         return _without_job(draft, record)
     if record.uid is None:
@@ -185,6 +186,16 @@ def _skip(draft: Draft, reason: str, why: str) -> Decision:
     return next_attempt(draft)
 
 
+def _told_first(decision: Decision, child: Child | None) -> Decision:
+    """A check that still runs is ended after status says that it no longer counts."""
+    kept = [a for a in decision.actions if not (isinstance(a, DeleteChild) and _is(a, child))]
+    return replace(decision, actions=tuple(kept))
+
+
+def _is(action: DeleteChild, child: Child | None) -> bool:
+    return child is not None and action.uid == child.uid
+
+
 def _alive(draft: Draft, record: Preflight, child: Child, pods: list[Pod]) -> Decision:
     suspend = draft.spec.suspend
     if suspend and not child.deleting:
@@ -211,5 +222,6 @@ def _alive(draft: Draft, record: Preflight, child: Child, pods: list[Pod]) -> De
     if found is None:
         return draft.decided(_checking(draft))
     if found.reason == "Unschedulable" and not draft.again_at(child.created, ROOM_PATIENCE):
-        return _skip(draft, found.reason, f"found no node within {ROOM_PATIENCE:.0f} s")
+        decision = _skip(draft, found.reason, f"found no node within {ROOM_PATIENCE:.0f} s")
+        return _told_first(decision, child)
     return draft.decided(_blocked(found))

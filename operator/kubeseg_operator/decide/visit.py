@@ -132,7 +132,8 @@ def _rest(
     left = (add(ended, ttl) - now).total_seconds()
     if left > 0:
         return Decision(status, tuple(actions), requeue_after=left)
-    return Decision(status, (*actions, DeleteJob(job.uid, job.version)))
+    # Again where it was refused: what was decided on may have been an old version.
+    return Decision(status, (*actions, DeleteJob(job.uid, job.version)), requeue_after=15.0)
 
 
 def _refuse(

@@ -181,6 +181,13 @@ def test_that_nothing_runs_any_more_is_read_live(
     assert asked == questions
 
 
+def test_what_has_long_been_told_to_run_is_looked_at_again() -> None:
+    status = {"attempts": [running_attempt()]}
+    seen = Observed(children=(child(deletionTimestamp=at(-80)),))
+    assert look(leaving(status, since=-80), seen).ask is None
+    assert look(leaving(status, since=-90), seen).ask is Ask.PODS
+
+
 @pytest.mark.parametrize(
     ("status", "reason"),
     [({"attempts": [running_attempt()]}, "Deleted"), ({"attempts": [ended_attempt()]}, None)],
@@ -215,7 +222,6 @@ def test_a_pod_on_a_lost_node_holds_it_up_for_ten_minutes() -> None:
 def test_a_run_is_not_left_because_a_watch_has_not_told_that_all_has_ended() -> None:
     status = {"attempts": [running_attempt()]}
     seen = Observed(children=(child(),))
-    assert look(leaving(status, since=-599), seen).ask is None
     assert look(leaving(status, since=-600), seen).ask is not None
     assert result(look(leaving(status, since=-600), replace(seen, confirmed=ALL_READ)))[1] == "Left"
 
@@ -260,6 +266,13 @@ WAITING = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
             f"{RUN} is left there: runs is a link",
         ),
         (cleaning(), Observed(confirmed=ALL_READ), 0, (2, None), ""),
+        (  # its Job was taken away before anyone looked
+            cleaning(),
+            Observed(pods=(pod(phase="Succeeded", state=terminated(0)),), confirmed=ALL_READ),
+            0,
+            (1, "Removed"),
+            f"{RUN} was removed",
+        ),
         (
             cleaning(),
             Observed(children=(cleanup(),), pods=(pod(conditions=[NO_CLAIM], node=None),)),
@@ -353,9 +366,12 @@ def test_in_the_end_its_job_is_taken_away_and_the_finalizer() -> None:
     known = cleaning()
     removed = look(known, done())
     decision = look(following(removed, known), done())
-    assert decision.actions[0] == DeleteChild("job-cleanup1", CLEANUP_UID)
+    assert decision.actions == (DeleteChild("job-cleanup1", CLEANUP_UID),)
+    assert decision.requeue_after == 1
+    going = Observed(children=(cleanup(finished="Complete", deletionTimestamp=at(0)),))
+    decision = look(following(removed, known), going)
     assert let_go(decision)
-    assert kinds(decision) == ["DeleteChild", "SetFinalizers"]
+    assert kinds(decision) == ["SetFinalizers"]
 
 
 def test_how_a_finished_job_ended_stays_in_its_status() -> None:

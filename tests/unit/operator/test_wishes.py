@@ -284,7 +284,7 @@ def test_a_finished_job_ends_what_a_late_write_has_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ttl", "expected", "again"), [(None, [], None), (101, [], 1.0), (100, ["DeleteJob"], None)]
+    ("ttl", "expected", "again"), [(None, [], None), (101, [], 1.0), (100, ["DeleteJob"], 15.0)]
 )
 def test_ttl_deletes_the_trainingjob(
     ttl: int | None, expected: list[str], again: float | None
