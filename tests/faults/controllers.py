@@ -19,6 +19,7 @@ from tests.faults.trainer import Cluster, Ended, Trainer
 
 Raw = dict[str, Any]
 TRACKING = "batch.kubernetes.io/job-tracking"
+INDEX = "batch.kubernetes.io/job-completion-index"
 CONTROLLER = "batch.kubernetes.io/controller-uid"
 _NODE = "node-a"
 
@@ -223,6 +224,8 @@ class Controllers:
     def _make_pod(self, job: Raw, index: int) -> None:
         meta, template = job["metadata"], job["spec"]["template"]
         labels = template["metadata"].get("labels", {}) | {CONTROLLER: meta["uid"]}
+        if job["spec"].get("completionMode") == "Indexed":
+            labels |= {INDEX: str(index)}
         reference = {
             "apiVersion": "batch/v1",
             "kind": "Job",

@@ -26,7 +26,7 @@ def shortcomings(world: World) -> list[str]:
         goes = scenario.spec.get("artifacts", {}).get("onDelete") == "Delete"
         if [run for run in world.cluster.runs.values() if run.removed != goes]:
             missing.append(f"the run {'is still' if goes else 'is no longer'} in the workspace")
-        left = [w for w in world.api.objects if w[0] in {PLURAL, "jobs", "pods"}]
+        left = [w for w in world.api.objects if w[0] in {PLURAL, "jobs", "pods", "services"}]
         return missing + [f"{where} is still there" for where in left]
     job = world.job()
     if not job:

@@ -72,6 +72,11 @@ async def _delete_pod_at_1(world: World) -> None:
     world.delete_pods()
 
 
+async def _delete_one_pod_at_1(world: World) -> None:
+    await wait(world, _trained(world, 1))
+    world.delete_pods(at_most=1)
+
+
 def _started(world: World, times: int) -> bool:
     return world.starts() > times and world.training()
 
@@ -508,6 +513,23 @@ SCENARIOS = {
             story="",
         ),
         Scenario("cleaned-up", act=_clean_up),
+        Scenario("workers", spec={"workers": 2}),
+        Scenario(
+            "workers-retry",
+            spec={"workers": 2},
+            mishaps=(Mishap(1, _ERROR, 2),),
+            story=f"Failed/TrainerError Failed/TrainerError {TRAINED}",
+        ),
+        Scenario(
+            "workers-interrupted",
+            spec={"workers": 2, "maxRetries": 0},
+            act=_delete_one_pod_at_1,
+            story=f"Interrupted/Interrupted {TRAINED}",
+            allowed=f"{_ONE_MORE}{TRAINED}",
+        ),
+        Scenario("workers-suspend", spec={"workers": 2}, act=_suspend_resume,
+                 story=f"Interrupted/Suspended {TRAINED}", allowed=f"{_ONE_MORE}{TRAINED}"),
+        Scenario("workers-deleted", epochs=30, spec={"workers": 2}, act=_delete, phase=None),
         Scenario("checked", spec=_CHECKED),
         Scenario("checked-in-vain", spec=_CHECKED, check=1),
         Scenario(

@@ -71,6 +71,8 @@ class Cluster:
     checks: dict[str, int] = field(default_factory=dict)
     #: Names of the pods that train right now, by the TrainingJob's UID.
     training: dict[str, set[str]] = field(default_factory=dict)
+    #: How worker 0 of a Job has ended, by the Job's UID: the others end with it.
+    ends: dict[str, int] = field(default_factory=dict)
     #: Pods that cannot be reached for now.
     unreachable: bool = False
 
@@ -98,6 +100,9 @@ class Trainer:
         self._pod = pod["metadata"]
         config = self._config()
         self.name = self._pod["name"]
+        self._owner = self._pod["ownerReferences"][0]["uid"]
+        index = self._pod["labels"].get("batch.kubernetes.io/job-completion-index")
+        self._worker = int(index or 0)
         self.job, self.uid, self.attempt = config["job"], config["uid"], config["attempt"]
         self.ended = False
         self._state, self._seq = "Starting", 1
@@ -128,6 +133,8 @@ class Trainer:
 
     async def progress(self, seq: int, hold: float) -> Progress:
         """GET /progress?seq=…&wait=…"""
+        if self._worker:
+            raise OSError("connection refused")
         if self._seq <= seq and not self.ended:
             self._told.clear()
             with contextlib.suppress(TimeoutError):
@@ -154,7 +161,17 @@ class Trainer:
         self._seq += 1
         self._told.set()
 
+    async def _follow(self) -> None:
+        """Another worker than the first: it ends well with it, and else by SIGTERM."""
+        while self._cluster.ends.get(self._owner) != 0:
+            if await self._interrupted(0.3):
+                return
+        self._end(self._words(ExitCode.SUCCESS))
+
     async def _train(self) -> None:
+        if self._worker:
+            await self._follow()
+            return
         run = self._cluster.runs.setdefault(self.uid, Run())
         run.starts += 1
         self._start = run.starts
@@ -207,6 +224,8 @@ class Trainer:
 
     def _end(self, end: Ended) -> None:
         self.ended = True
+        if not self._worker:
+            self._cluster.ends[self._owner] = end.code
         self._api.listeners.remove(self._heard)
         self._cluster.training[self.uid].discard(self._pod["name"])
         self._told.set()

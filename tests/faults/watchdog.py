@@ -19,7 +19,7 @@ Raw = dict[str, Any]
 _FIXED = ("number", "jobName", "reservedTime", "uid", "startTime", "endTime", "outcome")
 #: What the operator may write at all, and where.
 _VERBS = {("POST", "jobs"), ("POST", "events"), ("PUT", PLURAL), ("PATCH", "pods")}
-_VERBS |= {("DELETE", "jobs"), ("DELETE", PLURAL), ("PATCH", PLURAL)}
+_VERBS |= {("POST", "services"), ("DELETE", "jobs"), ("DELETE", PLURAL), ("PATCH", PLURAL)}
 
 
 def true_conditions(status: Raw) -> list[Raw]:
@@ -307,5 +307,5 @@ class Watchdog:
         job = self._owner(owners[0]) if owners else None
         if job and not self.lenient:
             training = self.cluster.training.get(job["metadata"]["uid"], set())
-            if len({name.rpartition("-")[0] for name in training}) > 1:
+            if len({name.rsplit("-", 2)[0] for name in training}) > 1:
                 self.say(f"two attempts train at a time: {sorted(training)}")

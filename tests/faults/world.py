@@ -138,9 +138,9 @@ class World:
         if self.job():
             self.api.delete(PLURAL, SPACE, NAME, {"propagationPolicy": policy}, who="user")
 
-    def delete_pods(self) -> None:
+    def delete_pods(self, at_most: int = 99) -> None:
         """Delete its pods, as `kubectl delete pod` does."""
-        for pod in self.pods():
+        for pod in self.pods()[-at_most:]:
             self.api.delete("pods", SPACE, pod["metadata"]["name"], {}, who="user")
 
     def delete_children(self, policy: str = "Background") -> None:
