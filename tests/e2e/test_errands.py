@@ -15,7 +15,9 @@ from tests.support.cluster import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-GPU = {"resources": {"gpus": 1, "cpu": "500m", "memory": "2Gi", "sharedMemory": "64Mi"}}
+GPU: dict[str, Any] = {
+    "resources": {"gpus": 1, "cpu": "500m", "memory": "2Gi", "sharedMemory": "64Mi"}
+}
 
 
 def bad() -> bytes:

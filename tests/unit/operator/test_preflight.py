@@ -282,8 +282,8 @@ def test_why_it_does_not_run(seen: Observed, after: float, expected: tuple[str, 
     else:
         assert (preflight(decision)[1:3], decision.actions) == (("Skipped", "Unschedulable"), ())
         # Given up for want of room: it must not come later, beside the attempt.
-        after = look(following(decision, checking()), seen)
-        assert after.actions[0] == DeleteChild("job-check1", CHILD_UID)
+        later = look(following(decision, checking()), seen)
+        assert later.actions[0] == DeleteChild("job-check1", CHILD_UID)
 
 
 def test_a_job_that_cannot_be_made_is_said() -> None:
