@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kubeseg_operator.obstacles import MAX_WORDS, Obstacle
+from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import Raw
 

@@ -66,7 +66,7 @@ class Applier:
             case DeletePod(name, uid):
                 at_once: Raw = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
                 leaving = await self._delete(pods_path(job.key.namespace, name), at_once)
-                if "deletionTimestamp" in leaving.get("metadata", {}):
+                if leaving is not None and "deletionTimestamp" in leaving.get("metadata", {}):
                     self._store.put_pod(job.key, pod_view(leaving))
             case MendChild(name, uid, patch):
                 await self._mend(job, name, uid, patch)

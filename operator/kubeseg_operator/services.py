@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubeseg_operator.client import ApiError, Client
-from kubeseg_operator.obstacles import MAX_WORDS, Obstacle
+from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.rendezvous import as_wished
 from kubeseg_operator.views import JobView, Raw, owner_uid

@@ -260,7 +260,7 @@ MUTANTS = (
     Mutant(
         "no-back-off",
         "decide.ends",
-        "            not_before=stamp(add(draft.now, delay)),\n",
+        "            not_before=_after(draft, failures - 1),\n",
         "            not_before=None,\n",
     ),
     Mutant(
@@ -297,7 +297,7 @@ MUTANTS = (
     Mutant(
         "killed-for-memory-is-an-error",
         "outcome",
-        '    if pod.end_reason == "OOMKilled":\n        return classify(',
+        "    if pod.end_reason == OOM_KILLED:\n        return classify(",
         '    if pod.end_reason == "OOM":\n        return classify(',
     ),
     Mutant(

@@ -124,14 +124,14 @@ class FakeApi:
         self.remove(plural, namespace, name)
         return self._answer({}, lost)
 
-    def _finalize(self, known: Raw, finalizers: list[str], plural: str, path: str) -> Raw:
+    def _finalize(self, known: Raw, finalizers: Sequence[str], plural: str, path: str) -> Raw:
         """Other finalizers; without any, an object that is being deleted is gone."""
         meta = known["metadata"]
         deleting = "deletionTimestamp" in meta
         if deleting and not set(finalizers) <= set(meta.get("finalizers", [])):
             raise ApiError(422, "Invalid", "no new finalizers can be added", "PATCH", path)
         where = (plural, meta["namespace"], meta["name"])
-        changed = self.change(*where, metadata={"finalizers": finalizers})
+        changed = self.change(*where, metadata={"finalizers": [*finalizers]})
         if deleting and not finalizers:
             self.remove(*where)
         return changed

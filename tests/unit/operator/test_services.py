@@ -8,7 +8,7 @@ import pytest
 
 from kubeseg_operator.builders import owner_reference
 from kubeseg_operator.client import ApiError, ApiUnreachableError
-from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.rendezvous import headless_service
 from kubeseg_operator.services import ensure_service
 from tests.support.fake_api import FakeApi, Fault

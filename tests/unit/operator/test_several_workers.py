@@ -8,7 +8,7 @@ import pytest
 
 from kubeseg_operator.cause import nodes_of
 from kubeseg_operator.decide import Ask, CreateChild, Decision, EnsureService, Observed
-from kubeseg_operator.obstacles import Obstacle
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.outcome import Ending, ending
 from kubeseg_operator.poller import target_of
 from kubeseg_operator.views import JobView, Pod

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from kubeseg_trainer import remove_command
 from kubeseg_trainer.cli import main
 from kubeseg_trainer.errors import ConfigurationError
 from kubeseg_trainer.remove_command import remove_run
@@ -124,14 +123,14 @@ def test_broken_off_it_goes_on(
         raise OSError(5, "Input/output error", name)
 
     broken.avoids_symlink_attacks = True  # type: ignore[attr-defined]
-    monkeypatch.setattr(remove_command.shutil, "rmtree", broken)
+    monkeypatch.setattr("shutil.rmtree", broken)
     code, told = run(workspace, tmp_path / "log")
     assert code == ExitCode.STORAGE
     assert told["message"].startswith(f"runs/street/{UID} can't be removed: ")
     # It is no run any more, for whoever reads the workspace.
     assert not (workspace / f"runs/street/{UID}").exists()
     assert len(list((workspace / "runs").glob(".removed-*"))) == 1
-    monkeypatch.setattr(remove_command.shutil, "rmtree", real)
+    monkeypatch.setattr("shutil.rmtree", real)
     assert run(workspace, tmp_path / "log")[1]["message"] == f"runs/street/{UID} removed"
     assert list((workspace / "runs").glob(".removed-*")) == []
 
