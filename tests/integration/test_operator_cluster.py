@@ -20,6 +20,7 @@ from kubeseg_local.kube import Kube
 from tests.support.audit_log import by_account
 from tests.support.cluster import TestCluster, wait_for
 from tests.support.operator_process import CLAIM, Place, operated
+from tests.support.operator_rights import ACCOUNT
 
 pytestmark = pytest.mark.cluster
 
