@@ -156,6 +156,8 @@ class Applier:
         except ApiError as error:
             if error.code not in {404, 409}:
                 raise
+            if error.code == 404:
+                self._store.drop_child(job.key, name, uid)
             return
         self._store.put_child(job.key, child_view(mended))
 

@@ -107,6 +107,10 @@ class Store:
         family.children[child.name] = child
         return True
 
+    def revive(self, uid: str) -> None:
+        """A live read has found it after all: a watch by label tells the end of what loses it."""
+        self._gone.pop(uid, None)
+
     def drop_child(self, key: Key, name: str, uid: str, *, for_good: bool = False) -> bool:
         """The Job with this UID is gone; `for_good` as above."""
         if for_good:
