@@ -49,10 +49,10 @@ class Workers:
             return f"the reconcile of {key} does not end: {now - self._begun[key]:.0f} s"
         return None
 
-    async def run(self) -> None:
-        """Work for ever."""
+    async def run(self, at_once: int = WORKERS) -> None:
+        """Work for ever, on `at_once` keys at a time."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(WORKERS):
+            for _ in range(at_once):
                 group.create_task(self._work())
 
     async def _work(self) -> None:

@@ -88,12 +88,11 @@ class OperatorProcess:
 
     async def _run(self) -> None:
         """As kubeseg_operator.main does: watch, list, then visit and audit."""
-        workers.WORKERS = _WORKERS
         try:
             self.feed.open()
             await self._auditor.load()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._workers.run())
+                group.create_task(self._workers.run(at_once=_WORKERS))
                 group.create_task(self._auditor.run())
         except (ApiError, ApiUnreachableError) as error:
             # main() lets it end the process, and Kubernetes starts it again.
