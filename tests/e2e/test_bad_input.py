@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
         ({"training": {"epochs": "many"}}, "spec.training.epochs"),
         ({"model": {"architecture": "Unet3000"}}, 'supported values: "Unet"'),
         ({"dataset": {"name": "../secrets"}}, "spec.dataset.name"),
-        ({"queueName": "team-a"}, "must not be set: this version does not speak to Kueue"),
-        ({"workers": 4}, "must be 1"),
+        ({"queueName": "Team A"}, "spec.queueName"),
+        ({"workers": 16}, "must be at least workers x resources.gpus"),
     ],
 )
 def test_a_wrong_manifest_is_refused_with_a_sentence(

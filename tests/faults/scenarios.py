@@ -396,11 +396,12 @@ SCENARIOS = {
         Scenario(
             "suspended-for-good",
             act=_suspend_for_good,
-            epochs=40,
+            # Longer than an audit takes to hear what a watch has not told.
+            epochs=150,
             phase="Suspended",
             reasons=("Suspended",),
             story="Interrupted/Suspended",
-            done=(1, 40),
+            done=(1, 150),
         ),
         Scenario("suspended-first", spec={"suspend": True}, act=_resume_later),
         Scenario(
@@ -418,6 +419,7 @@ SCENARIOS = {
             reasons=("Stopped", "Trained"),
             story=TRAINED,
             done=(2, 30),
+            unheard="StoppedBeforeFirstEpoch",
         ),
         Scenario(
             "stop-in-the-first-epoch",
@@ -437,11 +439,11 @@ SCENARIOS = {
         ),
         Scenario(
             "stop-while-suspended",
-            epochs=40,
+            epochs=150,
             act=_stop_while_suspended,
             reasons=("Stopped", "Trained"),
             story="Interrupted/Suspended",
-            done=(1, 40),
+            done=(1, 150),
             unheard="StoppedBeforeFirstEpoch",
         ),
         Scenario(
