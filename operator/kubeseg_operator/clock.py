@@ -12,7 +12,8 @@ def utc_now() -> datetime:
 
 def stamp(moment: datetime) -> str:
     """RFC 3339 with whole seconds: 2026-01-02T03:04:05Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime: it writes the year 1 as "1", which the API server refuses.
+    return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def parse(text: str | None) -> datetime | None:
@@ -32,8 +33,11 @@ def seconds_until(moment: datetime, now: datetime) -> float:
 
 
 def add(moment: datetime, seconds: float) -> datetime:
-    """`moment` and so many seconds."""
-    return moment + timedelta(seconds=seconds)
+    """`moment` and so many seconds, as far as a calendar reaches."""
+    try:
+        return moment + timedelta(seconds=seconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def human(seconds: float) -> str:

@@ -167,7 +167,7 @@ def test_what_must_fit_together(space: Namespace, change: dict[str, Any], senten
 def test_the_short_name_and_the_columns(space: Namespace) -> None:
     space.apply(job(SMALLEST))
     header = space.kubectl("get", "tj").splitlines()[0].split()
-    assert header == ["NAME", "PHASE", "EPOCH", "VAL-IOU", "BEST", "ETA", "GPUS", "AGE"]
+    assert header == ["NAME", "PHASE", "EPOCH", "VAL-IOU", "BEST", "ETA", "UNSAVED", "GPUS", "AGE"]
 
 
 def test_status_is_a_subresource(space: Namespace) -> None:
