@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kubeseg_trainer.engine.loading import Loader, worker_trouble
+from tests.support.cluster import wait_for
 from tests.support.large_samples import COUNT, KEYS, LargeSamples, seen
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -72,3 +73,40 @@ def test_too_little_shared_memory_costs_no_batch() -> None:
     assert "shared memory (1 MiB) is too small" in done.stdout
     assert str(list(range(COUNT))) in done.stdout
     assert done.stdout.splitlines()[-1] == "pipes 2"
+
+
+BUSY = """
+import multiprocessing.forkserver, time
+from kubeseg_trainer.engine.loading import Loader
+from tests.support.cluster import wait_for
+from tests.support.large_samples import KEYS, LargeSamples
+loader = Loader((LargeSamples(),), workers=2, pin=False, note=print)
+batches = loader.batches(0, KEYS)
+next(batches)
+server = multiprocessing.forkserver._forkserver._forkserver_pid
+print(server, *(each.pid for each in loader._loader._iterator._workers), flush=True)
+time.sleep(600)
+"""
+
+
+def _runs(process: str) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_no_process_outlives_a_killed_trainer() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as trainer:
+        assert trainer.stdout is not None
+        others = trainer.stdout.readline().split()
+        assert len(others) == 3
+        trainer.kill()
+        try:
+            wait_for("their end", lambda: not any(map(_runs, others)), 20)
+        finally:
+            for process in filter(_runs, others):
+                os.kill(int(process), signal.SIGKILL)

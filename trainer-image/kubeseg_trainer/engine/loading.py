@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from typing import Any, Literal, NamedTuple
@@ -130,9 +132,18 @@ def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return stacked.permute(0, *(order.index(axis) + 1 for axis in range(len(order))))
 
 
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
 def _start_worker(_: int) -> None:
     # Ctrl-C reaches the whole process group: the main process alone decides on the end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The fork server is no parent to rely on: it lives as long as we do.
+    trainer = multiprocessing.parent_process()
+    assert trainer is not None
+    threading.Thread(target=_end_with, args=(trainer.sentinel,), daemon=True).start()
     import cv2
 
     cv2.setNumThreads(0)
