@@ -49,8 +49,13 @@ async def client_of(kubeconfig: Path) -> AsyncIterator[Client]:
     """The operator's own client, as the administrator."""
     os.environ["KUBECONFIG"] = str(kubeconfig)
     connection = connect()
+
+    def headers() -> dict[str, str]:
+        # The audit log tells our writes from the operator's by this.
+        return {**connection.headers(), "User-Agent": "bench"}
+
     async with Client(
-        connection.server, headers=connection.headers, tls=connection.tls, connections=FLIGHT
+        connection.server, headers=headers, tls=connection.tls, connections=FLIGHT
     ) as client:
         yield client
 
