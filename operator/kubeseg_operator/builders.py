@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from kubeseg_operator.pods import (
+    CONFIG_AT,
+    CONFIG_VOLUME,
+    TMP_AT,
+    TMP_VOLUME,
+    WORKSPACE_AT,
+    passed_on,
+    plain,
+    pod_spec,
+    workspace_volume,
+)
 from kubeseg_operator.rendezvous import RESERVED, environment, service_name
 from kubeseg_operator.views import JobView, Raw
 from kubeseg_types.names import (
     ANNOTATION_CONFIG,
     API_VERSION,
     CONFIG_FILE,
-    CONFIG_MOUNT,
-    GROUP,
     KIND,
     LABEL_ATTEMPT,
     LABEL_JOB,
@@ -20,8 +28,6 @@ from kubeseg_types.names import (
     LABEL_QUEUE,
     MANAGED_BY,
     SCRATCH_MOUNT,
-    TERMINATION_LOG,
-    TRAINER_CONTAINER,
     TRAINER_PORT,
     TRAINER_PORT_NAME,
     WORKSPACE_MOUNT,
@@ -31,7 +37,6 @@ from kubeseg_types.status import Batch
 from kubeseg_types.trainer import trainer_config
 from kubeseg_types.training import MAX_ACCUMULATE
 
-TRAINER_UID = 10001
 GRACE_SECONDS = 60
 APP_NAME = "kubeseg-trainer"
 
@@ -87,24 +92,13 @@ def config_text(job: JobView, spec: TrainingJobSpec, attempt: int) -> str:
     return json.dumps(config.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _passed_on(wanted: dict[str, str] | None) -> dict[str, str]:
-    """A user's labels or annotations; the domain kubeseg.dev is ours alone."""
-    return {
-        name: value for name, value in (wanted or {}).items() if not name.startswith(f"{GROUP}/")
-    }
-
-
-def _plain(models: list[Any] | None) -> list[Raw]:
-    return [model.to_dict() for model in models or []]
-
-
 def _env(wanted: list[EnvVar] | None, place: list[Raw]) -> list[Raw]:
     own: list[Raw] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         *place,
     ]
     taken = RESERVED | {entry["name"] for entry in own}
-    return own + [entry for entry in _plain(wanted) if entry["name"] not in taken]
+    return own + [entry for entry in plain(wanted) if entry["name"] not in taken]
 
 
 def _resources(spec: TrainingJobSpec) -> Raw:
@@ -120,7 +114,6 @@ def _resources(spec: TrainingJobSpec) -> Raw:
 
 def _container(spec: TrainingJobSpec, image: str, place: list[Raw]) -> Raw:
     container: Raw = {
-        "name": TRAINER_CONTAINER,
         "image": spec.image or image,
         "args": [
             *("train", "--config", CONFIG_FILE),
@@ -134,20 +127,14 @@ def _container(spec: TrainingJobSpec, image: str, place: list[Raw]) -> Raw:
             "timeoutSeconds": 3,
         },
         "resources": _resources(spec),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "terminationMessagePath": TERMINATION_LOG,
         # Where the trainer could leave no words, the last lines of its log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "workspace", "mountPath": WORKSPACE_MOUNT},
-            {"name": "config", "mountPath": CONFIG_MOUNT, "readOnly": True},
+            WORKSPACE_AT,
+            CONFIG_AT,
             {"name": "scratch", "mountPath": SCRATCH_MOUNT},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount of the pod's own
-            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - likewise
+            TMP_AT,
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a mount of the pod's own
         ],
     }
     if spec.image_pull_policy:
@@ -156,49 +143,29 @@ def _container(spec: TrainingJobSpec, image: str, place: list[Raw]) -> Raw:
 
 
 def _volumes(spec: TrainingJobSpec) -> list[Raw]:
-    annotation = f"metadata.annotations['{ANNOTATION_CONFIG}']"
-    item = {"path": CONFIG_FILE.rpartition("/")[2], "fieldRef": {"fieldPath": annotation}}
     memory = {"medium": "Memory", "sizeLimit": spec.resources.shared_memory}
     return [
-        {"name": "workspace", "persistentVolumeClaim": {"claimName": spec.workspace.claim_name}},
-        {"name": "config", "downwardAPI": {"items": [item]}},
+        workspace_volume(spec),
+        CONFIG_VOLUME,
         {"name": "scratch", "emptyDir": {}},
-        {"name": "tmp", "emptyDir": {}},
+        TMP_VOLUME,
         {"name": "shm", "emptyDir": memory},
     ]
 
 
 def _pod_spec(spec: TrainingJobSpec, image: str, job: str, child: str) -> Raw:
-    pod: Raw = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": TRAINER_UID,
-            "runAsGroup": TRAINER_UID,
-            "fsGroup": TRAINER_UID,
-            # A workspace with a million files must not be walked at every start.
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_container(spec, image, environment(spec, job, child))],
-        "volumes": _volumes(spec),
-    }
-    optional: Raw = {
-        "nodeSelector": spec.node_selector,
-        "tolerations": _plain(spec.tolerations),
-        "affinity": spec.affinity,
-        "schedulerName": spec.scheduler_name,
-        "priorityClassName": spec.priority_class_name,
-        "runtimeClassName": spec.runtime_class_name,
-        "imagePullSecrets": _plain(spec.image_pull_secrets),
-        "resourceClaims": _plain(spec.resource_claims),
+    return pod_spec(
+        spec,
+        _container(spec, image, environment(spec, job, child)),
+        _volumes(spec),
+        grace=GRACE_SECONDS,
+        affinity=spec.affinity,
+        schedulerName=spec.scheduler_name,
+        runtimeClassName=spec.runtime_class_name,
+        resourceClaims=plain(spec.resource_claims),
         # With it the pods of an Indexed Job have names: <child>-<index>.<service>.
-        "subdomain": service_name(job) if spec.workers > 1 else None,
-    }
-    return pod | {name: value for name, value in optional.items() if value}
+        subdomain=service_name(job) if spec.workers > 1 else None,
+    )
 
 
 def child_job(job: JobView, spec: TrainingJobSpec, *, attempt: int, image: str) -> Raw:
@@ -222,8 +189,8 @@ def child_job(job: JobView, spec: TrainingJobSpec, *, attempt: int, image: str) 
             "podReplacementPolicy": "Failed",
             "template": {
                 "metadata": {
-                    "labels": _passed_on(spec.pod_labels) | labels,
-                    "annotations": _passed_on(spec.pod_annotations)
+                    "labels": passed_on(spec.pod_labels) | labels,
+                    "annotations": passed_on(spec.pod_annotations)
                     | {ANNOTATION_CONFIG: config_text(job, spec, attempt)},
                 },
                 "spec": _pod_spec(spec, image, job.key.name, name),

@@ -10,24 +10,26 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kubeseg_operator.builders import (
-    TRAINER_UID,
-    _passed_on,
-    _plain,
-    config_text,
-    owner_reference,
+from kubeseg_operator.builders import config_text, owner_reference
+from kubeseg_operator.pods import (
+    CONFIG_AT,
+    CONFIG_VOLUME,
+    TMP_AT,
+    TMP_VOLUME,
+    WORKSPACE_AT,
+    passed_on,
+    plain,
+    pod_spec,
+    workspace_volume,
 )
 from kubeseg_operator.views import JobView, Raw
 from kubeseg_types.names import (
     ANNOTATION_CONFIG,
     CONFIG_FILE,
-    CONFIG_MOUNT,
     LABEL_CLEANUP_OF,
     LABEL_JOB,
     LABEL_MANAGED_BY,
     MANAGED_BY,
-    TERMINATION_LOG,
-    TRAINER_CONTAINER,
     WORKSPACE_MOUNT,
 )
 from kubeseg_types.spec import Resources, TrainingJobSpec
@@ -97,54 +99,11 @@ def _job(
 
 
 def _pod(spec: TrainingJobSpec, container: Raw, volumes: list[Raw], grace: int) -> Raw:
-    pod: Raw = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": grace,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": TRAINER_UID,
-            "runAsGroup": TRAINER_UID,
-            "fsGroup": TRAINER_UID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [
-            {
-                "name": TRAINER_CONTAINER,
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                    "readOnlyRootFilesystem": True,
-                },
-                "terminationMessagePath": TERMINATION_LOG,
-                "terminationMessagePolicy": "File",
-            }
-            | container
-        ],
-        "volumes": [
-            {
-                "name": "workspace",
-                "persistentVolumeClaim": {"claimName": spec.workspace.claim_name},
-            },
-            {"name": "tmp", "emptyDir": {}},
-            *volumes,
-        ],
-    }
-    optional: Raw = {
-        "nodeSelector": spec.node_selector,
-        "tolerations": _plain(spec.tolerations),
-        "priorityClassName": spec.priority_class_name,
-        "imagePullSecrets": _plain(spec.image_pull_secrets),
-    }
-    return pod | {name: value for name, value in optional.items() if value}
+    container = {"terminationMessagePolicy": "File"} | container
+    return pod_spec(spec, container, [workspace_volume(spec), TMP_VOLUME, *volumes], grace=grace)
 
 
-_MOUNTS = [
-    {"name": "workspace", "mountPath": WORKSPACE_MOUNT},
-    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount of the pod's own
-]
+_MOUNTS = [WORKSPACE_AT, TMP_AT]
 
 
 def _resources(asks: Resources, limit: str) -> Raw:
@@ -154,25 +113,17 @@ def _resources(asks: Resources, limit: str) -> Raw:
 def check_job(job: JobView, spec: TrainingJobSpec, *, number: int, image: str) -> Raw:
     """The Job that runs the trainer's own check, with the first attempt's configuration."""
     spec = errand_spec(spec, CHECK_ASKS)
-    item = {
-        "path": CONFIG_FILE.rpartition("/")[2],
-        "fieldRef": {"fieldPath": f"metadata.annotations['{ANNOTATION_CONFIG}']"},
-    }
     container: Raw = {
         "image": spec.image or image,
         "args": ["check", "--network", "--config", CONFIG_FILE, "--workspace", WORKSPACE_MOUNT],
         # Whatever the trainer will miss is missed now: a Secret, a ConfigMap.
-        "env": _plain(spec.env),
+        "env": plain(spec.env),
         "resources": _resources(CHECK_ASKS, _CHECK_LIMIT),
-        "volumeMounts": [
-            *_MOUNTS,
-            {"name": "config", "mountPath": CONFIG_MOUNT, "readOnly": True},
-        ],
+        "volumeMounts": [*_MOUNTS, CONFIG_AT],
     }
     if spec.image_pull_policy:
         container["imagePullPolicy"] = spec.image_pull_policy
-    annotations = _passed_on(spec.pod_annotations) | {ANNOTATION_CONFIG: config_text(job, spec, 1)}
-    volumes = [{"name": "config", "downwardAPI": {"items": [item]}}]
+    annotations = passed_on(spec.pod_annotations) | {ANNOTATION_CONFIG: config_text(job, spec, 1)}
     return _job(
         job,
         name=check_name(job.key.name, number),
@@ -180,8 +131,8 @@ def check_job(job: JobView, spec: TrainingJobSpec, *, number: int, image: str) -
         ownerReferences=[owner_reference(job)],
         spec={"ttlSecondsAfterFinished": CHECK_KEPT},
         template={
-            "metadata": {"labels": _passed_on(spec.pod_labels), "annotations": annotations},
-            "spec": _pod(spec, container, volumes, grace=30),
+            "metadata": {"labels": passed_on(spec.pod_labels), "annotations": annotations},
+            "spec": _pod(spec, container, [CONFIG_VOLUME], grace=30),
         },
     )
 
@@ -202,7 +153,7 @@ def cleanup_job(job: JobView, spec: TrainingJobSpec, *, number: int, image: str)
         "resources": _resources(CLEANUP_ASKS, _CLEANUP_LIMIT),
         "volumeMounts": _MOUNTS,
     }
-    annotations = _passed_on(spec.pod_annotations)
+    annotations = passed_on(spec.pod_annotations)
     return _job(
         job,
         name=cleanup_name(job.key.name, number),
@@ -212,7 +163,7 @@ def cleanup_job(job: JobView, spec: TrainingJobSpec, *, number: int, image: str)
             "ttlSecondsAfterFinished": CLEANUP_KEPT,
         },
         template={
-            "metadata": {"labels": _passed_on(spec.pod_labels)}
+            "metadata": {"labels": passed_on(spec.pod_labels)}
             | ({"annotations": annotations} if annotations else {}),
             "spec": _pod(spec, container, [], grace=5),
         },
