@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from bench.command import Subject, measure, parser_of
 from bench.data import Data, data_for
-from bench.report import Measure, show
 from bench.trainer.against_plain import quality, throughput
 from bench.trainer.goodput import goodput
 from bench.trainer.loader import loader
@@ -17,8 +15,6 @@ from bench.trainer.ready import ready
 from bench.trainer.runs import Setting
 from bench.trainer.saving import saving
 from bench.trainer.startup import startup
-
-Subject = Callable[[], Iterator[Measure]]
 
 
 def subjects(folder: Path, data: Data, repeats: int) -> dict[str, Subject]:
@@ -46,21 +42,13 @@ def subjects(folder: Path, data: Data, repeats: int) -> dict[str, Subject]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.trainer", description=__doc__)
+    parser = parser_of("bench.trainer", __doc__, repeats=3)
     parser.add_argument("--data", type=Path, help="folder with train/ and val/; default: shapes")
     parser.add_argument("--void", type=int, help="label that is neither trained on nor counted")
-    parser.add_argument("--only", action="append", help="a subject; may be given several times")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
     with data_for(options.data, options.void) as data, tempfile.TemporaryDirectory() as folder:
         known = subjects(Path(folder), data, options.repeats)
-        unknown = set(options.only or ()) - known.keys()
-        if unknown:
-            parser.error(f"--only: must be one of {', '.join(known)}, not {', '.join(unknown)}")
-        for name in options.only or known:
-            for measure in known[name]():
-                show(measure, as_json=options.json)
+        measure(parser, options, known)
 
 
 if __name__ == "__main__":

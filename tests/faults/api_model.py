@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from kubeseg_types.names import PLURAL
 from kubeseg_types.status import TrainingJobStatus
 from tests.faults.api_rules import admitted, changed_spec
+from tests.support.merge_patch import merge
 
 Raw = dict[str, Any]
 Where = tuple[str, str, str]
@@ -61,19 +62,6 @@ class RefusedError(Exception):
             "reason": self.reason,
             "message": self.message,
         }
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """RFC 7386, without changing `target`."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merge(result.get(key), value)
-    return result
 
 
 @dataclass(slots=True)

@@ -235,8 +235,8 @@ MUTANTS = (
     Mutant(
         "edits-are-sent-without-end",
         "decide.attempt",
-        "        if pod.config_hash != wanted and not pod.deleting:\n",
-        "        if not pod.deleting:\n",
+        "        if pod.config_hash != wanted:\n",
+        "        if True:\n",
     ),
     Mutant(
         "reports-of-anyone-count",

@@ -17,6 +17,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.support.merge_patch import merge
+
 PREFIX = "/apis/kubeseg.dev/v1alpha1/namespaces/team/trainingjobs"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 ALL_VERBS = frozenset({"get", "list", "create", "patch", "delete"})
@@ -26,19 +28,6 @@ EVERYTHING = dict.fromkeys(("trainingjobs", "datasets", "models"), ALL_VERBS)
 def status(code: int, reason: str, message: str) -> web.Response:
     body = {"kind": "Status", "status": "Failure", "code": code, "reason": reason}
     return web.json_response({**body, "message": message}, status=code)
-
-
-def merge(target: Any, patch: Any) -> Any:
-    """RFC 7386."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = merge(result.get(key), value)
-    return result
 
 
 class FakeKube:

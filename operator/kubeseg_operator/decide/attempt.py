@@ -172,10 +172,14 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
 
 
 def _bring_config(draft: Draft, attempt: Attempt, live: list[Pod]) -> None:
+    readers = [pod for pod in live if not pod.deleting]
+    if not readers:
+        # In a burst most visits are like this: the text is not made for nobody.
+        return
     text = config_text(draft.job, draft.spec, attempt.number)
     wanted = config_hash(text)
-    for pod in live:
-        if pod.config_hash != wanted and not pod.deleting:
+    for pod in readers:
+        if pod.config_hash != wanted:
             draft.actions.append(PatchConfig(pod.name, pod.uid, text))
 
 

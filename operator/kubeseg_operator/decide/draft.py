@@ -12,7 +12,7 @@ from kubeseg_operator.decide.model import Action, Ask, Decision, DeleteChild, Ob
 from kubeseg_operator.errands import errand_number
 from kubeseg_operator.views import Child, JobView, Pod
 from kubeseg_types.spec import TrainingJobSpec
-from kubeseg_types.status import Attempt, Phase, Retry, TrainingJobStatus
+from kubeseg_types.status import Attempt, Cleanup, Phase, Preflight, Retry, TrainingJobStatus
 
 
 @dataclass(slots=True)
@@ -73,6 +73,13 @@ class Draft:
                 if child.uid == attempt.uid:
                     return child
             elif child.name == attempt.job_name and child.attempt == attempt.number:
+                return child
+        return None
+
+    def errand_of(self, record: Preflight | Cleanup) -> Child | None:
+        """The Job of a check or clean-up, by the UID that was recorded, or by name before that."""
+        for child in self.seen.children:
+            if child.uid == record.uid or (record.uid is None and child.name == record.job_name):
                 return child
         return None
 

@@ -42,7 +42,7 @@ _NO_VOLUME = frozenset({"WorkspaceMissing", "WorkspaceLeaving", "WorkspaceUnboun
 def finalizers(job: JobView, spec: TrainingJobSpec) -> tuple[str, ...]:
     """The finalizers that `job` should have: ours as the spec wishes, all others as they are."""
     if spec.artifacts.on_delete != "Delete":
-        return tuple(name for name in job.finalizers if name != FINALIZER_ARTIFACTS)
+        return _of_others(job)
     if FINALIZER_ARTIFACTS in job.finalizers:
         return job.finalizers
     return (*job.finalizers, FINALIZER_ARTIFACTS)
@@ -63,8 +63,11 @@ def leave(draft: Draft) -> Decision:
 
 def let_go(job: JobView, before: TrainingJobStatus) -> Decision:
     """Without a spec that can be read nobody knows where the run is."""
-    others = tuple(name for name in job.finalizers if name != FINALIZER_ARTIFACTS)
-    return Decision(before, (SetFinalizers(job.uid, job.version, others),))
+    return Decision(before, (SetFinalizers(job.uid, job.version, _of_others(job)),))
+
+
+def _of_others(job: JobView) -> tuple[str, ...]:
+    return tuple(name for name in job.finalizers if name != FINALIZER_ARTIFACTS)
 
 
 def _let_go(draft: Draft) -> Decision:
@@ -176,7 +179,7 @@ def _again(draft: Draft, record: Cleanup, why: str) -> Decision:
 
 
 def _follow(draft: Draft, record: Cleanup) -> Decision:
-    child = _child(draft, record)
+    child = draft.errand_of(record)
     # What a late write may have made of an attempt.
     draft.end_strays(keep=child)
     if child is None:
@@ -210,13 +213,6 @@ def _follow(draft: Draft, record: Cleanup) -> Decision:
         return _left(draft, f"no clean-up Job could start within {START_PATIENCE:.0f} s: {why}")
     words = f"{_where(draft)} is being removed"
     return _standing(draft, f"{words}, but the clean-up can't start: {why}" if found else words)
-
-
-def _child(draft: Draft, record: Cleanup) -> Child | None:
-    for child in draft.seen.children:
-        if child.uid == record.uid or (record.uid is None and child.name == record.job_name):
-            return child
-    return None
 
 
 def _without_job(draft: Draft, record: Cleanup) -> Decision:

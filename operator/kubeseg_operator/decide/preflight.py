@@ -18,7 +18,7 @@ from kubeseg_operator.decide.holdup import LOOK_AGAIN, hold_up
 from kubeseg_operator.decide.model import Ask, CreateChild, Decision, DeleteChild
 from kubeseg_operator.errands import CHECK_ASKS, check_job, check_name, errand_spec
 from kubeseg_operator.obstacle import Obstacle
-from kubeseg_operator.outcome import Ending, clip, ending
+from kubeseg_operator.outcome import Ending, clip, ending, tells
 from kubeseg_operator.views import Child, Pod
 from kubeseg_types.exit_codes import Outcome
 from kubeseg_types.status import CheckOutcome, Phase, Preflight
@@ -47,7 +47,7 @@ def check(draft: Draft) -> Decision:
     if record is None or record.outcome is not None:
         draft.end_strays(keep=None)
         return _reserve(draft)
-    child = _child(draft, record)
+    child = draft.errand_of(record)
     draft.end_strays(keep=child)
     if draft.spec.stop:
         # There is no epoch yet, and so no model: that is for the job's own end to say.
@@ -59,19 +59,10 @@ def check(draft: Draft) -> Decision:
         record = _change(draft, uid=child.uid)
     pods = [pod for pod in draft.seen.pods if pod.child == child.uid]
     if child.finished:
-        if Ask.PODS not in draft.seen.confirmed and all(
-            pod.exit_code is None and not pod.reason for pod in pods
-        ):
+        if Ask.PODS not in draft.seen.confirmed and not any(map(tells, pods)):
             return draft.ask(Ask.PODS)
         return _ended(draft, ending(child, pods))
     return _alive(draft, record, child, pods)
-
-
-def _child(draft: Draft, record: Preflight) -> Child | None:
-    for child in draft.seen.children:
-        if child.uid == record.uid or (record.uid is None and child.name == record.job_name):
-            return child
-    return None
 
 
 def _change(draft: Draft, **fields: Any) -> Preflight:
