@@ -38,7 +38,10 @@ def settings(inactivity: float = INACTIVITY) -> kopf.OperatorSettings:
     # No CRDs or namespaces are listed or watched: what is needed is there before kopf starts.
     chosen.scanning.disabled = True
     chosen.watching.inactivity_timeout = inactivity
-    chosen.watching.connect_timeout = 10
+    # A list comes before each watch, and can fall silent just as well. Kopf's default is 5 minutes,
+    # longer than the probe waits.
+    chosen.networking.request_timeout = inactivity
+    chosen.networking.connect_timeout = 10
     chosen.queueing.idle_timeout = 1
     chosen.queueing.exit_timeout = 1
     chosen.process.ultimate_exiting_timeout = 20

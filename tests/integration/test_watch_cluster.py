@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import kopf
@@ -14,7 +15,7 @@ from kubeseg_operator.connection import connect
 from kubeseg_operator.handlers import registry, settings
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key
-from kubeseg_operator.watched import Intake
+from kubeseg_operator.watched import KINDS, Intake
 from kubeseg_operator.watching import Watches, for_kopf
 from tests.support.cluster import ROOT, Namespace, TestCluster
 from tests.support.silent_proxy import SilentProxy
@@ -42,54 +43,85 @@ async def soon(condition: Callable[[], bool], seconds: float = 20) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_silent_watch_is_left_for_a_new_one_and_else_the_probe_tells(
-    cluster: TestCluster, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass(frozen=True)
+class Watching:
+    """Kopf at work behind a proxy that can fall silent, and what it has learned."""
+
+    namespace: Namespace
+    proxy: SilentProxy
+    store: Store
+    watches: Watches
+
+    async def learns_of(self, name: str, seconds: float = 20) -> None:
+        """The TrainingJob of this name is in the store."""
+        await soon(lambda: self.store.job(Key(self.namespace.name, name)) is not None, seconds)
+
+
+@pytest.fixture
+async def proxy(
+    cluster: TestCluster, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[SilentProxy]:
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     running = cluster.cluster.status().settings
     assert running
-    store = Store()
-    watches = Watches([namespace.name], patience=PATIENCE)
-
-    def knows(name: str) -> Callable[[], bool]:
-        return lambda: store.job(Key(namespace.name, name)) is not None
-
     async with SilentProxy(running.ports.api) as proxy:
-        connection = replace(connect(), server=f"https://127.0.0.1:{proxy.port}")
-        begun = asyncio.Event()
-        watches.begin()
-        watch = asyncio.create_task(
-            kopf.operator(
-                registry=registry(
-                    Intake(store, lambda _key: None),
-                    lambda: for_kopf(connection, watches, lambda _verb, _code: None),
-                ),
-                settings=settings(INACTIVITY),
-                namespaces=[namespace.name],
-                ready_flag=begun,
-            )
+        yield proxy
+
+
+@contextlib.asynccontextmanager
+async def watching(namespace: Namespace, proxy: SilentProxy) -> AsyncIterator[Watching]:
+    store, watches = Store(), Watches([namespace.name], patience=PATIENCE)
+    connection = replace(connect(), server=f"https://127.0.0.1:{proxy.port}")
+    watches.begin()
+    watch = asyncio.create_task(
+        kopf.operator(
+            registry=registry(
+                Intake(store, lambda _key: None),
+                lambda: for_kopf(connection, watches, lambda _verb, _code: None),
+            ),
+            settings=settings(INACTIVITY),
+            namespaces=[namespace.name],
         )
-        try:
-            await soon(begun.is_set)
-            namespace.apply(training_job("before"))
-            await soon(knows("before"))
+    )
+    try:
+        yield Watching(namespace, proxy, store, watches)
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
 
-            # Silence on all connections there are: new ones bring what was missed.
-            proxy.silence()
-            namespace.apply(training_job("meanwhile"))
-            await soon(knows("meanwhile"))
-            await soon(lambda: watches.ill() is None)
 
-            # Silence on new connections too: nothing helps, and the probe says which watch it is.
-            proxy.silence(new_ones_too=True)
-            await soon(lambda: watches.ill() is not None)
-            assert f"in {namespace.name} has told nothing for" in (watches.ill() or "")
+async def test_a_silent_watch_is_left_for_a_new_one_and_else_the_probe_tells(
+    namespace: Namespace, proxy: SilentProxy
+) -> None:
+    async with watching(namespace, proxy) as it:
+        namespace.apply(training_job("before"))
+        await it.learns_of("before")
 
-            proxy.mend()
-            namespace.apply(training_job("after"))
-            await soon(knows("after"))
-            await soon(lambda: watches.ill() is None)
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+        # Silence on all connections there are: new ones bring what was missed.
+        proxy.silence()
+        namespace.apply(training_job("meanwhile"))
+        await it.learns_of("meanwhile")
+        await soon(lambda: it.watches.ill() is None)
+
+        # Silence on new connections too: nothing helps, and the probe says which watch it is.
+        proxy.silence(new_ones_too=True)
+        await soon(lambda: it.watches.ill() is not None)
+        assert f"in {namespace.name} has told nothing for" in (it.watches.ill() or "")
+
+        proxy.mend()
+        namespace.apply(training_job("after"))
+        await it.learns_of("after")
+        await soon(lambda: it.watches.ill() is None)
+
+
+async def test_a_first_list_that_falls_silent_is_asked_for_again(
+    namespace: Namespace, proxy: SilentProxy
+) -> None:
+    namespace.apply(training_job("there"))
+    proxy.silence(new_ones_too=True)
+    async with watching(namespace, proxy) as it:
+        await soon(lambda: proxy.opened >= len(KINDS))
+        proxy.mend()
+        await it.learns_of("there")
+        await soon(lambda: it.watches.ill() is None)
