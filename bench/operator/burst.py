@@ -35,7 +35,8 @@ def _naive(plane: Plane, count: int) -> float:
         process.wait(30)
 
 
-def _bare(plane: Plane, count: int) -> float:
+def sent_only(plane: Plane, count: int) -> float:
+    """Jobs a second of the bare twin."""
     prepare(plane, count)
 
     async def measure() -> float:
@@ -90,7 +91,7 @@ def burst(count: int, naive_count: int, *, repeats: int) -> Iterator[Measure]:
         mine.append(made)
         costs.append(found)
         with control_plane() as plane:
-            plain.append(_bare(plane, count))
+            plain.append(sent_only(plane, count))
         with control_plane() as plane:
             naive.append(_naive(plane, naive_count))
     name = f"Jobs created, burst of {count:,}"

@@ -37,6 +37,12 @@ class Operator:
         found = re.search(rf"^{name}{re.escape(labels)} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else 0.0
 
+    def until_leading(self) -> None:
+        """Wait until it may work."""
+        while not self.metric("kubeseg_operator_leading"):
+            self.check("not leading")
+            time.sleep(0.1)
+
     def until_visited(self, count: int) -> float:
         """Seconds from its start until `count` visits have ended and no key waits."""
         while True:
