@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from kubeseg_trainer.completion import Completion
 from kubeseg_trainer.config import LOCAL_UID, ConfigSource
 from kubeseg_trainer.ending import Ending, leave
 from kubeseg_trainer.engine.board import Board
@@ -24,17 +25,16 @@ from kubeseg_trainer.engine.report import Reporter
 from kubeseg_trainer.engine.server import Server
 from kubeseg_trainer.engine.signals import StopRequest
 from kubeseg_trainer.engine.watchdog import Watchdog
-from kubeseg_trainer.files import now
 from kubeseg_trainer.milestones import Milestones, process_age
 from kubeseg_trainer.recent import RECENT
+from kubeseg_trainer.recorder import Recorder
 from kubeseg_trainer.run_directory import known_run, open_run
 from kubeseg_trainer.tasks import TaskKind
 from kubeseg_types.base import duration_seconds
 from kubeseg_types.exit_codes import ExitCode
-from kubeseg_types.trainer import EpochRecord, Part, RunRecord, TrainerConfig
+from kubeseg_types.trainer import TrainerConfig
 
 if TYPE_CHECKING:
-    from kubeseg_trainer.engine.exporting import Known
     from kubeseg_trainer.engine.loop import Loop
 
 log = logging.getLogger(__name__)
@@ -58,13 +58,6 @@ class TrainOptions:
     bar: bool
     #: Folder on this node for the decoded cache; None: the user's own.
     scratch: Path | None = None
-
-
-class _Plan(NamedTuple):
-    """What is to be exported."""
-
-    best: EpochRecord
-    known: Known
 
 
 class Session:
@@ -100,25 +93,7 @@ class Session:
         self.board = Board(config, attempt=self.run.attempt, start=self.run.start)
         self.server: Server | None = None
         self._loggers: Sequence[EpochLogger] = ()
-        self.record = RunRecord(
-            namespace=config.namespace,
-            job=config.job,
-            uid=config.uid,
-            generation=config.generation,
-            attempt=self.run.attempt,
-            start=self.run.start,
-            state="Running",
-            config=config.to_dict(),
-            metrics_file=self.run.relative(self.run.metrics_file),
-            started=now(),
-            updated=now(),
-        )
-        earlier = self.run.read_record()
-        if earlier is not None:
-            # What earlier starts left is there until it is replaced.
-            kept = ("model", "model_weights", "fingerprint", "test", "export")
-            update = {name: getattr(earlier, name) for name in kept}
-            self.record = self.record.model_copy(update=update)
+        self._recorder = Recorder(self.run, group, self.source, self.board, self.milestones)
         limit = duration_seconds(config.training.stall_timeout)
         self.watchdog = Watchdog(max(limit, 1), self._stalled)
 
@@ -134,7 +109,7 @@ class Session:
             )
             self.server.start()
         self.run.not_superseded()
-        self._write_record()
+        self._recorder.write()
         config = self.source.config
         where = f"  {self.server.url}" if self.server else ""
         log.info("%s attempt %s  %s%s", config.job, self.run.name, self.run.folder, where)
@@ -205,16 +180,14 @@ class Session:
             self.run.not_superseded()
             store.start_history(loop.state.history, loop.source)
         loop.share_config()
-        self.record = self.record.model_copy(
-            update={
-                "class_names": list(loop.task.class_names),
-                "versions": _versions(self._kind),
-                "hardware": describe(loop.around.device) | {"processes": self.group.size},
-            }
+        self._recorder.keep(
+            class_names=list(loop.task.class_names),
+            versions=_versions(self._kind),
+            hardware=describe(loop.around.device) | {"processes": self.group.size},
         )
         loop.saver.on_epoch = self._epoch_ended
         loop.show()
-        self._write_record()
+        self._recorder.write()
         log.info(
             "%s  %d training images, %d validation, %d classes  ready after %.1fs",
             resumed,
@@ -223,15 +196,15 @@ class Session:
             len(loop.task.class_names),
             process_age(),
         )
+        completion = Completion(loop, self.run, self._recorder, self.milestones, self._beat)
         while True:
             why = loop.fit()
             self.milestones.reach("trained", again=True)
             self.board.update(state="Saving")
             self.watchdog.beat()
-            plan = self._plan_export(loop) if self.group.leads else None
-            test = self._tested(loop, plan)
-            if plan is not None:
-                text = f"{why}; {self._export(loop, plan, test, why)}"
+            outcome = completion.reach(why)
+            if outcome is not None:
+                text = f"{why}; {outcome}"
                 again = self.source.poll() and loop.reason_to_end() is None
                 self.group.share([again, text])
             else:
@@ -242,90 +215,9 @@ class Session:
                 return str(text)
             log.info("the configuration changed: generation %d", self.source.config.generation)
 
-    def _plan_export(self, loop: Loop) -> _Plan:
-        """What is to be exported, and what earlier starts left of it."""
-        from kubeseg_trainer.engine.exporting import known_of
-
-        self.run.not_superseded()
-        best = loop.around.store.best_weights(loop.state.history)
-        assert best.weights is not None
-        return _Plan(
-            best, known_of(self.record, best.weights, loop.task.content, self.run.model_folder)
-        )
-
-    def _tested(self, loop: Loop, plan: _Plan | None) -> Part | None:
-        """Metrics of the test part with the best weights, on all ranks; None: there is none.
-
-        Computed by all ranks together, unless rank 0, which alone has a `plan`, knows them.
-        """
-        if loop.task.test is None:
-            return None
-        known = plan.known.test if plan is not None else None
-        weights = plan.best.weights if plan is not None else None
-        told = known.to_dict() if known is not None else None
-        told, path = self.group.share([told, weights.path if weights is not None else None])
-        if told is not None:
-            return Part.model_validate(told)
-        test = loop.evaluate_test(self.run.workspace / path)
-        if plan is not None:
-            loop.around.reporter.line(
-                f"test  loss {test.loss:.4f}  dice {test.dice:.3f}  iou {test.iou:.3f}  "
-                f"{test.samples} images, with the weights of epoch {plan.best.epoch}"
-            )
-        self.milestones.reach("tested", again=True)
-        return test
-
-    def _export(self, loop: Loop, plan: _Plan, test: Part | None, why: str) -> str:
-        """Make the model folder and say so in run.json; returns a sentence on the outcome."""
-        from kubeseg_trainer.engine.exporting import UNDER_WAY, ExportRequest, publish
-
-        task, best, known = loop.task, plan.best, plan.known
-        assert best.weights is not None
-        earlier = self.record.export
-        # Should the process not outlive what comes, the next start will know.
-        self._write_record(export={**earlier, UNDER_WAY: best.weights.sha256})
-        request = ExportRequest(
-            weights=self.run.workspace / best.weights.path,
-            best=best,
-            history=loop.state.history,
-            test=test,
-            record=self.record.model_copy(update={"fingerprint": task.content}),
-            why=why,
-            samples=self.run.workspace / best.samples if best.samples else None,
-            earlier=self.run.model_folder if known.model else None,
-            earlier_report=known.report,
-            complete=known.complete,
-            alive=lambda text: self._alive(loop, text),
-        )
-        try:
-            written, report = publish(self.run, lambda folder: task.export(folder, request))
-        except BaseException:
-            # An orderly end, whatever it is: the next start may try again.
-            self.record = self.record.model_copy(update={"export": earlier})
-            raise
-        self.milestones.reach("exported", again=True)
-        self._write_record(
-            model=self.run.relative(self.run.model_folder),
-            model_weights=written,
-            fingerprint=task.content,
-            test=test,
-            export=report,
-        )
-        tested = f"test IoU {test.iou:.4f}, " if test else ""
-        return (
-            f"best epoch {best.epoch}, validation IoU {best.validation.iou:.4f}, {tested}"
-            f"model in {self.run.relative(self.run.model_folder)}"
-        )
-
-    def _alive(self, loop: Loop, text: str) -> None:
-        self.watchdog.beat()
-        self._stop.check()
-        loop.around.store.look()
-        loop.around.reporter.step(text, 0, 1)
-
     def _epoch_ended(self) -> None:
         self.milestones.reach("firstEpoch")
-        self._write_record()
+        self._recorder.write()
 
     def _await_generation(self, loop: Loop) -> None:
         """Give the newer configuration, which the checkpoint knew of, time to arrive."""
@@ -345,28 +237,7 @@ class Session:
             self.watchdog.beat()
             self.source.poll()
 
-    # -- records -----------------------------------------------------------------------------
-
-    def _write_record(self, **fields: object) -> None:
-        """Bring run.json up to date with the board and the configuration, and set `fields` (rank 0
-        does).
-        """
-        if not self.group.leads:
-            return
-        progress, config = self.board.progress, self.source.config
-        update: dict[str, object] = {
-            "generation": config.generation,
-            "config": config.to_dict(),
-            "epoch": progress.epoch,
-            "best": progress.best.metrics() if progress.best else None,
-            "best_weights": progress.best.weights if progress.best else None,
-            "notes": progress.notes,
-            "timings": dict(self.milestones.reached),
-            "updated": now(),
-            **fields,
-        }
-        self.record = self.record.model_copy(update=update)
-        self.run.write_record(self.record)
+    # -- the end -----------------------------------------------------------------------------
 
     def _stalled(self, silent: float) -> None:
         text = (
@@ -387,11 +258,10 @@ class Session:
             self.watchdog.stop()
             self.group.leave(ending.code, ending.text)
             self.milestones.reach("ended", again=True)
-            timings = dict(self.milestones.reached)
-            self.record = self.record.model_copy(update={"timings": timings})
+            self._recorder.keep(timings=dict(self.milestones.reached))
             self.board.update(notify=True, state="Finished")
-            run = self.run if self.group.leads else None
-            leave(ending, run, self.record, self.board.progress, self._options.termination_log)
+            run, record = self.run if self.group.leads else None, self._recorder.record
+            leave(ending, run, record, self.board.progress, self._options.termination_log)
             for logger in self._loggers:
                 # A newer start is at work: the run has not ended.
                 logger.close("Running" if ending.code == ExitCode.SUPERSEDED else ending.state)
