@@ -43,6 +43,10 @@ def newest_of_each(pods: Iterable[Pod]) -> list[Pod]:
     return [newest[index] for index in sorted(newest)]
 
 
+#: After every version.
+_LAST = 1 << 64
+
+
 def _weight(verdict: Verdict) -> tuple[int, str, int, int]:
     """What tells most is the smallest."""
     pod, moment = verdict.pod, verdict.moment
@@ -58,11 +62,12 @@ def _weight(verdict: Verdict) -> tuple[int, str, int, int]:
         case Outcome.INTERRUPTED if verdict.own:
             return (2, moment, 0, pod.index)
         case Outcome.INTERRUPTED:
-            deleted = bool(pod.deleted_at)
+            deleted = pod.deleted_at is not None
             if pod.exit_code is None:
                 # It may have waited for a node, and been removed because another one had ended.
-                return (3, moment, 2, pod.index)
-            return (3, moment, 0 if deleted else 1, pod.index)
+                return (3, moment, _LAST + 1, pod.index)
+            # The Job controller removes the others within the second.
+            return (3, moment, (pod.leaving_version or 0) if deleted else _LAST, pod.index)
         case _:
             return (4, moment, 0, pod.index)
 

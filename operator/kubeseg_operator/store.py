@@ -32,6 +32,13 @@ def _older(new: str, known: str) -> bool:
     return 0 <= version_number(new) <= version_number(known)
 
 
+def _with_leaving(pod: Pod, known: Pod | None) -> Pod:
+    """`pod`, with the version at which it was first seen being deleted."""
+    if known is None or known.uid != pod.uid or known.leaving_version is None:
+        return pod
+    return replace(pod, leaving_version=known.leaving_version)
+
+
 class Store:
     """TrainingJobs, their Jobs and Pods. Every change returns whether it told anything new."""
 
@@ -129,7 +136,7 @@ class Store:
         known = family.pods.get(pod.name)
         if known and known.uid == pod.uid and (known.gone or _older(pod.version, known.version)):
             return False
-        family.pods[pod.name] = pod
+        family.pods[pod.name] = _with_leaving(pod, known)
         return True
 
     def drop_pod(self, key: Key, pod: Pod) -> bool:
@@ -144,6 +151,7 @@ class Store:
         known = family.pods.get(pod.name)
         if known and (known.uid != pod.uid or known.gone):
             return False
+        pod = _with_leaving(pod, known)
         family.pods[pod.name] = replace(pod, gone=True)
         return True
 

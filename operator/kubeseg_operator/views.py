@@ -102,6 +102,8 @@ class Pod:
     deleting: bool
     #: When its deletion was asked for.
     deleted_at: str | None
+    #: Version at which it was first seen being deleted: of two in one second it tells the first.
+    leaving_version: int | None
     #: When its deletion is due to be over, its grace period included.
     due: str | None
     gone: bool
@@ -263,6 +265,9 @@ def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
         message=status.get("message", ""),
         deleting="deletionTimestamp" in meta,
         deleted_at=_deleted_at(meta),
+        leaving_version=(
+            version_number(meta.get("resourceVersion", "")) if "deletionTimestamp" in meta else None
+        ),
         due=meta.get("deletionTimestamp"),
         gone=gone,
         forced=meta.get("deletionGracePeriodSeconds") == 0,

@@ -119,6 +119,14 @@ def end(*pods: Pod, workers: int = 3) -> Ending:
             "Interrupted",
             "worker 1",
         ),
+        # Both deleted within one second, the API server tells in which order.
+        (
+            [dead(0, 75, 1, **(REMOVED | {"resourceVersion": "8"})),
+             dead(1, 75, 1, **(REMOVED | {"resourceVersion": "7"}))],
+            "Interrupted",
+            "Interrupted",
+            "worker 1 on node-1",
+        ),
         # It waited for the others in vain; they are removed because it ended.
         (
             [dead(0, 75, 0, message=last_words(75, message="1 of 3 are here")), removed(2, 0)],

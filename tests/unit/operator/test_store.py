@@ -73,6 +73,16 @@ def test_a_pod_that_is_gone_still_tells_how_it_ended_until_the_next_attempt() ->
     assert store.pods(KEY) == ()
 
 
+def test_when_a_pods_deletion_was_first_seen_is_kept() -> None:
+    store = Store()
+    store.put_job(job())
+    store.put_pod(KEY, pod(phase="Running"))
+    for version in ("310", "320"):
+        store.put_pod(KEY, pod(resourceVersion=version, deletionTimestamp=at(30)))
+    store.drop_pod(KEY, pod(resourceVersion="330", deletionTimestamp=at(30)))
+    assert [each.leaving_version for each in store.pods(KEY)] == [310]
+
+
 def test_nothing_is_left_of_a_job_that_is_gone() -> None:
     store = Store()
     store.put_job(job())
