@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from bench.operator.load import NAMESPACE, together
@@ -16,8 +15,8 @@ from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.status import Attempt, Phase, TrainingJobStatus
 
 
-async def bare(client: Client) -> float:
-    """Jobs made a second; what is sent is ready before the clock starts."""
+async def bare(client: Client) -> None:
+    """Reserve and make a Job for each TrainingJob; all that is sent is ready before it starts."""
     ready: list[tuple[Key, dict[str, Any], dict[str, Any]]] = []
     async for raw in client.list(job_path(Key(NAMESPACE, "")).rstrip("/")):
         job = job_view(raw)
@@ -44,6 +43,4 @@ async def bare(client: Client) -> float:
         await client.replace(job_path(key, "status"), reserved)
         await client.create(children_path(NAMESPACE), manifest)
 
-    began = time.monotonic()
     await together(ready, send)
-    return len(ready) / (time.monotonic() - began)

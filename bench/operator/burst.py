@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench import ENVIRONMENT, ROOT
+from bench.operator.audit_log import creations, writes
 from bench.operator.bare import bare
-from bench.operator.load import children_a_second, client_of, make_jobs, writes
+from bench.operator.load import client_of, make_jobs, until_children
 from bench.operator.ours import operator
 from bench.operator.plane import Plane, control_plane
 from bench.report import Measure, compare, single
@@ -39,11 +40,12 @@ def sent_only(plane: Plane, count: int) -> float:
     """Jobs a second of the bare twin."""
     prepare(plane, count)
 
-    async def measure() -> float:
+    async def send() -> None:
         async with client_of(plane.kubeconfig) as client:
-            return await bare(client)
+            await bare(client)
 
-    return asyncio.run(measure())
+    asyncio.run(send())
+    return _a_second(plane, count)
 
 
 def prepare(plane: Plane, count: int) -> None:
@@ -59,11 +61,20 @@ def prepare(plane: Plane, count: int) -> None:
 def rate(plane: Plane, count: int, alive: Callable[[], bool]) -> float:
     """Jobs a second that an operator, which runs, makes of the TrainingJobs there are."""
 
-    async def measure() -> float:
+    async def wait() -> None:
         async with client_of(plane.kubeconfig) as client:
-            return await children_a_second(client, count, DEADLINE, alive)
+            await until_children(client, count, DEADLINE, alive)
 
-    return asyncio.run(measure())
+    asyncio.run(wait())
+    return _a_second(plane, count)
+
+
+def _a_second(plane: Plane, count: int) -> float:
+    """Jobs a second from the first to the last, as the API server has noted them."""
+    made = creations(plane.audit_log, "jobs").values()
+    if len(made) != count:
+        raise SystemExit(f"the audit log tells of {len(made)} of {count} Jobs: it was cut")
+    return (count - 1) / (max(made) - min(made))
 
 
 def _ours(plane: Plane, count: int) -> tuple[float, dict[str, float]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from bench.operator.audit_log import creations
 from bench.operator.load import NAMESPACE, client_of, key_of, make_jobs, training_job
 from bench.operator.ours import operator
 from bench.operator.plane import Plane, control_plane
@@ -27,21 +25,6 @@ DEADLINE = 60.0
 #: Of the pod that is played here: an address of this machine's own.
 ADDRESS = "127.77.0.1"
 EPOCHS = 10
-
-
-def _moment(entry: Raw) -> float:
-    return datetime.fromisoformat(entry["stageTimestamp"]).timestamp()
-
-
-def _creations(log: Path) -> dict[tuple[str, str], float]:
-    """When the API server had made each object, by resource and name."""
-    found = {}
-    for line in log.read_text().splitlines():
-        entry = json.loads(line)
-        if entry["verb"] == "create" and entry["responseStatus"]["code"] == 201:
-            what = entry["objectRef"]
-            found[what["resource"], what.get("name", "")] = _moment(entry)
-    return found
 
 
 async def _until(look: Any, what: str) -> Any:
@@ -196,8 +179,9 @@ def latency(count: int) -> Iterator[Measure]:
 
     with control_plane() as plane, operator(plane):
         epochs = asyncio.run(measure(plane))
-        made = _creations(plane.audit_log)
+        wanted = creations(plane.audit_log, "trainingjobs")
+        made = creations(plane.audit_log, "jobs")
     names = [key_of(number).name for number in range(1, count + 1)]
-    jobs = [1000 * (made["jobs", f"{n}-1"] - made["trainingjobs", n]) for n in names]
+    jobs = [1000 * (made[f"{name}-1"] - wanted[name]) for name in names]
     yield single("TrainingJob created → Job created", "ms", jobs, goal=100.0)
     yield single("an epoch's end → in status", "s", epochs, goal=1.0)

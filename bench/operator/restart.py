@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+from bench.operator.audit_log import writes
 from bench.operator.burst import prepare, rate
-from bench.operator.load import NAMESPACE, client_of, together, writes
+from bench.operator.load import NAMESPACE, client_of, together
 from bench.operator.ours import operator
 from bench.operator.plane import Plane, control_plane
 from bench.report import Measure, single
