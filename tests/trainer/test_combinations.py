@@ -46,16 +46,9 @@ def test_each_architecture_at_333_with_batches_of_one(
     )
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    # Minutes for all of them, and none has failed here that passes at 333.
-    [pytest.param(each, marks=[pytest.mark.soak] * (each is not Architecture.UNET))
-     for each in Architecture],
-)  # fmt: skip
-def test_the_largest_size(place: Place, architecture: Architecture) -> None:
-    train_once(
-        place, architecture=architecture, encoder="tu-test_resnet", side=1048, batch=1, images=1
-    )
+def test_the_largest_size(place: Place) -> None:
+    """Of one: all twelve take minutes, in tests/soak/test_grid.py."""
+    train_once(place, architecture="Unet", encoder="tu-test_resnet", side=1048, batch=1, images=1)
 
 
 @pytest.mark.parametrize("architecture", list(Architecture))
