@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import orjson
 from aiohttp.connector import Connection
 
 from kubeseg_operator.views import Raw
@@ -137,7 +137,7 @@ class Client:
         kind: str = "application/json",
     ) -> Raw:
         assert self._session, "Client is an async context manager"
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        data = None if body is None else orjson.dumps(body)
         for last in range(1, _TRIES + 1):
             headers = {**_HEADERS, **self._headers(), "Content-Type": kind}
             try:
@@ -162,11 +162,11 @@ def _retry_after(answer: aiohttp.ClientResponse, tried: int) -> float:
 
 
 async def _read(answer: aiohttp.ClientResponse, verb: str, path: str) -> Raw:
-    text = await answer.text()
+    text = await answer.read()
     try:
-        content: Any = json.loads(text)
+        content: Any = orjson.loads(text)
     except ValueError:
-        content = {"message": text[:500]}
+        content = {"message": text[:500].decode(errors="replace")}
     if answer.status >= 400:
         said = content if isinstance(content, dict) else {}
         raise ApiError(

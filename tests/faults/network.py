@@ -187,9 +187,9 @@ class _Exchange:
     ) -> None:
         pass
 
-    async def text(self) -> str:
+    async def read(self) -> bytes:
         """The body."""
-        return json.dumps(self._body)
+        return json.dumps(self._body).encode()
 
 
 class Feed:
