@@ -19,9 +19,9 @@ from tests.faults.mutate import apply_from_environment
 
 apply_from_environment()  # Before anything of the operator is imported.
 
-from tests.faults.mutants import survey  # noqa: E402
 from tests.faults.scenarios import SCENARIOS  # noqa: E402
 from tests.faults.schedule import Schedule, grid, parse, random_schedule  # noqa: E402
+from tests.faults.survey import survey  # noqa: E402
 from tests.faults.world import Outcome, run  # noqa: E402
 
 
