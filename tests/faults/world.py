@@ -9,13 +9,23 @@ from random import Random
 from typing import Any
 
 from kubeseg_operator.clock import stamp
-from kubeseg_types.names import API_VERSION, KIND, LABEL_ATTEMPT, LABEL_JOB, PLURAL
+from kubeseg_types.names import (
+    API_VERSION,
+    DEFAULT_CLAIM,
+    KIND,
+    LABEL_ATTEMPT,
+    LABEL_JOB,
+    PLURAL,
+)
 from tests.faults import virtual_time
 from tests.faults.api_model import ApiModel, RefusedError
-from tests.faults.controllers import Controllers, finished, owned_by, terminal
+from tests.faults.controllers import Controllers
 from tests.faults.expectation import shortcomings
+from tests.faults.kueue import Kueue
 from tests.faults.network import Traffic
+from tests.faults.objects import finished, owned_by, terminal
 from tests.faults.process import OperatorProcess, clock
+from tests.faults.requests import Requests
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.schedule import Schedule
 from tests.faults.trainer import Cluster
@@ -61,9 +71,14 @@ class World:
             self.cluster.checks[NAME] = self.scenario.check
         self.cluster.has_room = self.scenario.has_room
         self.cluster.deaf = frozenset({NAME} if self.scenario.deaf else ())
-        self.dog = Watchdog(self.api, self.cluster, clock, lenient=schedule.late_writers)
+        self.dog = Watchdog(self.api, self.cluster, clock)
         self.controllers = Controllers(self.api, self.cluster)
-        self.traffic = Traffic(self.api, schedule, self.dog.inspect, self.dog.say)
+        self.kueue = Kueue(self.api)
+        modes = ["ReadWriteMany" if self.scenario.shared else "ReadWriteOnce"]
+        claim = {"metadata": {"name": DEFAULT_CLAIM}, "spec": {"accessModes": modes}}
+        self.api.create("persistentvolumeclaims", SPACE, claim, who="user")
+        requests = Requests(self.dog, lossy=self._needs_audits)
+        self.traffic = Traffic(self.api, schedule, requests.inspect, self.dog.say)
         self.operators: list[OperatorProcess] = []
         self._started = 0
         self._retired: set[str] = set()
@@ -138,10 +153,17 @@ class World:
         if self.job():
             self.api.delete(PLURAL, SPACE, NAME, {"propagationPolicy": policy}, who="user")
 
-    def delete_pods(self, at_most: int = 99) -> None:
-        """Delete its pods, as `kubectl delete pod` does."""
+    def delete_pods(self, at_most: int = 99, *, force: bool = False) -> None:
+        """Delete its pods, as `kubectl delete pod` does, or `kubectl delete pod --force`."""
+        options = {"gracePeriodSeconds": 0} if force else {}
         for pod in self.pods()[-at_most:]:
-            self.api.delete("pods", SPACE, pod["metadata"]["name"], {}, who="user")
+            self.api.delete("pods", SPACE, pod["metadata"]["name"], options, who="user")
+
+    def change_children(self, **patch: Any) -> None:
+        """Change its Jobs that have not ended, as `kubectl patch job` does."""
+        for child in self.children():
+            if not finished(child):
+                self.api.patch("jobs", SPACE, child["metadata"]["name"], patch, who="user")
 
     def delete_children(self, policy: str = "Background") -> None:
         """Delete its Jobs, as `kubectl delete job` does."""
@@ -201,6 +223,11 @@ class World:
         if operator.who not in self._retired:
             asyncio.get_running_loop().call_later(_RESTART, self.start_operator)
 
+    def _twin(self) -> None:
+        """From now on any of them may be behind the others."""
+        self.dog.all_stale = True
+        self.start_operator()
+
     def _retire(self, operator: OperatorProcess) -> None:
         self._retired.add(operator.who)
         operator.kill()
@@ -220,6 +247,7 @@ class World:
         loop = asyncio.get_running_loop()
         loop.call_later(self.schedule.freeze.seconds, frozen.wake)
         loop.call_later(self.schedule.freeze.seconds + 20, self._retire, frozen)
+        self.dog.stale.add(frozen.who)
 
     # The run.
 
@@ -232,10 +260,12 @@ class World:
         if self.schedule.freeze:
             loop.call_at(self.schedule.freeze.at, self._freeze)
         if self.schedule.twin is not None:
-            loop.call_at(self.schedule.twin, self.start_operator)
+            loop.call_at(self.schedule.twin, self._twin)
         if self.schedule.dark:
             self.cluster.unreachable = True
             loop.call_at(self.schedule.dark, setattr, self.cluster, "unreachable", False)
+        if "queueName" in self.scenario.spec:
+            self.kueue.install()
         self.start_operator()
         if not self.schedule.disturbed:
             self._monitor = loop.create_task(self._watch_progress())

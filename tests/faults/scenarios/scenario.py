@@ -51,6 +51,10 @@ class Scenario:
     unheard: str | None = None
     #: How the undisturbed run's events go.
     events: str | None = None
+    #: The workspace can be mounted by several nodes at once.
+    shared: bool = True
+    #: What else is not as it must be in the end.
+    also: Callable[[World], list[str]] | None = None
 
 
 async def wait(world: World, what: Callable[[], Any], limit: float = 600) -> None:
