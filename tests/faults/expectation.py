@@ -104,7 +104,8 @@ def _of_progress(world: World, scenario: Scenario, job: Raw) -> list[str]:
 def _of_children(world: World, scenario: Scenario) -> list[str]:
     if scenario.phase == "Blocked":
         return [f"{c['metadata']['name']} is there" for c in world.children()]
-    alive = [c["metadata"]["name"] for c in world.children() if not finished(c)]
+    waits = scenario.phase == "Queued"
+    alive = [c["metadata"]["name"] for c in world.children() if not (finished(c) or waits)]
     ours = {c["metadata"]["uid"] for c in world.children()}
     pods = [
         p["metadata"]["name"]

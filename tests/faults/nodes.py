@@ -15,6 +15,7 @@ from tests.faults.objects import (
     condition,
     deleting,
     has_condition,
+    index_of,
     owned_by_a_job,
     terminal,
     with_condition,
@@ -83,7 +84,7 @@ class Nodes:
         status = pod.get("status", {}) | {"phase": "Pending", "conditions": [scheduled]}
         self.api.put_status("pods", namespace, name, status, who="scheduler")
         if scheduled["status"] == "True":
-            where = {"nodeName": self.cluster.free_node()}
+            where = {"nodeName": self.cluster.node_for(index_of(pod))}
             self.api.put_spec("pods", namespace, name, where, who="scheduler")
         else:
             loop = asyncio.get_running_loop()

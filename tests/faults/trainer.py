@@ -47,6 +47,9 @@ class Mishap:
     times: int = 1
     #: No step ends any more; its own watchdog ends it after `training.stallTimeout`.
     stalls: bool = False
+    #: What it says then, in place of what the script says.
+    words: str = ""
+    worker: int = 0
 
 
 @dataclass(slots=True)
@@ -89,10 +92,11 @@ class Cluster:
         """How long a step of so many seconds takes here."""
         return seconds * (1.0 + self.spread * self.random.random())
 
-    def free_node(self) -> str:
-        """Where the next pod goes: the node controller's taint is heeded once it is there."""
+    def node_for(self, index: int) -> str:
+        """Where this worker's pod goes: the node controller's taint is heeded once it is there."""
         now = asyncio.get_running_loop().time()
-        return next(n for n in self.nodes if now - self.lost.get(n, now) < TAINTED_AFTER)
+        free = [n for n in self.nodes if now - self.lost.get(n, now) < TAINTED_AFTER]
+        return free[index % len(free)]
 
     def scheduled(self, now: str) -> Raw:
         """What the scheduler says of a pod."""
@@ -187,6 +191,11 @@ class Trainer:
     async def _follow(self) -> None:
         """Another worker than the first: it ends well with it, and else by SIGTERM."""
         while self._cluster.ends.get(self._owner) != 0:
+            run = self._cluster.runs.get(self.uid)
+            end, _ = self._mishap(run, run.epoch) if run else (None, 0.0)
+            if end is not None:
+                self._end(end)
+                return
             if await self._interrupted(0.3):
                 return
         self._end(self._words(ExitCode.SUCCESS))
@@ -207,7 +216,7 @@ class Trainer:
             if self._start < run.starts:
                 self._end(self._words(ExitCode.SUPERSEDED))
                 return
-            end, lasts = self._mishap(run)
+            end, lasts = self._mishap(run, self._epoch)
             if end is not None:
                 if not await self._interrupted(lasts):
                     self._end(end)
@@ -239,17 +248,19 @@ class Trainer:
         self._end(self._words(ExitCode.INTERRUPTED))
         return True
 
-    def _mishap(self, run: Run) -> tuple[Ended | None, float]:
+    def _mishap(self, run: Run, epoch: int) -> tuple[Ended | None, float]:
         """How it ends here, if it does, and after how many seconds without a step."""
         for number, mishap in enumerate(self._cluster.mishaps.get(self.job, ())):
-            if self._epoch == mishap.epoch and run.met.count(number) < mishap.times:
+            if mishap.worker != self._worker:
+                continue
+            if epoch == mishap.epoch and run.met.count(number) < mishap.times:
                 run.met.append(number)
                 lasts: float = 0.0
                 if mishap.stalls:
                     lasts = duration_seconds(self._config()["training"]["stallTimeout"])
                 if mishap.end.message or mishap.end.pod_reason or mishap.end.reason:
                     return mishap.end, lasts
-                return self._words(mishap.end.code), lasts
+                return self._words(mishap.end.code, mishap.words), lasts
         return None, 0.0
 
     def _end(self, end: Ended) -> None:
@@ -261,13 +272,13 @@ class Trainer:
         self._told.set()
         self._done(end)
 
-    def _words(self, code: int) -> Ended:
+    def _words(self, code: int, words: str = "") -> Ended:
         config = self._config()
         metrics = self._metrics()
         told = TerminationMessage(
             exit_code=code,
             reason="Scripted",
-            message="as the script says",
+            message=words or "as the script says",
             epoch=self._epoch,
             epochs=config["training"]["epochs"],
             start_epoch=self._start_epoch,

@@ -144,8 +144,8 @@ class Watchdog:
             self.say("Suspended is true, and a trainer still runs")
         run = self.cluster.runs.get(uid)
         claimed = new.get("progress", {}).get("epoch", 0)
-        # Two who ask the same pod may write its answers out of order, for a moment.
-        if claimed < old.get("progress", {}).get("epoch", 0) and not stale:
+        # Two who ask the same pod may write its answers out of order, as long as both work.
+        if claimed < old.get("progress", {}).get("epoch", 0) and not (stale or self.stale):
             self.say("epochs go back")
         if claimed > (run.epoch if run else 0):
             self.say(f"epoch {claimed} is claimed, of {run.epoch if run else 0} that were trained")

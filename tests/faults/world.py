@@ -41,6 +41,8 @@ SETTLED, QUIET = 75.0, 660.0
 #: Where events get lost, only audits settle it.
 SETTLED_BY_AUDITS = 680.0
 _RESTART = 3.0
+#: Seconds that the operator may need to ask a pod again that could not be reached.
+_LONGEST_POLL = 40.0
 
 
 @dataclass(slots=True)
@@ -94,26 +96,27 @@ class World:
         status: Raw = self.job().get("status", {})
         return status
 
-    def _uid(self) -> str:
+    def uid(self) -> str:
+        """Its UID, or ""."""
         return str(self.job().get("metadata", {}).get("uid", ""))
 
     def epochs(self) -> int:
         """Epochs that were trained, as the workspace has them."""
-        run = self.cluster.runs.get(self._uid())
+        run = self.cluster.runs.get(self.uid())
         return run.epoch if run else 0
 
     def starts(self) -> int:
         """How often its trainer was started."""
-        run = self.cluster.runs.get(self._uid())
+        run = self.cluster.runs.get(self.uid())
         return run.starts if run else 0
 
     def training(self) -> bool:
         """A trainer of it runs."""
-        return bool(self.cluster.training.get(self._uid()))
+        return bool(self.cluster.training.get(self.uid()))
 
     def children(self) -> list[Raw]:
         """Its Jobs."""
-        return [c for c in self.api.all("jobs", SPACE) if owned_by(c, self._uid())]
+        return [c for c in self.api.all("jobs", SPACE) if owned_by(c, self.uid())]
 
     def pods(self) -> list[Raw]:
         """Its pods that have not ended."""
@@ -164,6 +167,18 @@ class World:
         for child in self.children():
             if not finished(child):
                 self.api.patch("jobs", SPACE, child["metadata"]["name"], patch, who="user")
+
+    def lose_node(self, *, power: bool) -> None:
+        """The first node falls silent; without `power` all that runs on it is gone, too."""
+        self.controllers.nodes.lose(self.cluster.nodes[0], power=power)
+
+    def find_node(self) -> None:
+        """It answers again."""
+        self.controllers.nodes.find(self.cluster.nodes[0])
+
+    def taint_node(self) -> None:
+        """Somebody says that it is off (`out-of-service`)."""
+        self.controllers.nodes.out_of_service(self.cluster.nodes[0])
 
     def delete_children(self, policy: str = "Background") -> None:
         """Delete its Jobs, as `kubectl delete job` does."""
@@ -264,7 +279,7 @@ class World:
         if self.schedule.dark:
             self.cluster.unreachable = True
             loop.call_at(self.schedule.dark, setattr, self.cluster, "unreachable", False)
-        if "queueName" in self.scenario.spec:
+        if "queueName" in self.scenario.spec and self.scenario.kueue:
             self.kueue.install()
         self.start_operator()
         if not self.schedule.disturbed:
@@ -286,13 +301,16 @@ class World:
     async def _watch_progress(self) -> None:
         """With nothing going wrong, an epoch's end is in status within a second."""
         seen: dict[tuple[str, int, int], float] = {}
-        loop = asyncio.get_running_loop()
+        loop, unheard = asyncio.get_running_loop(), -_LONGEST_POLL
         while True:
             await asyncio.sleep(0.25)
-            what = (self._uid(), self.epochs(), self.starts())
+            if self.cluster.lost or self.cluster.unreachable:
+                unheard = loop.time()
+            what = (self.uid(), self.epochs(), self.starts())
             since = seen.setdefault(what, loop.time())
             known = self.status().get("progress", {}).get("epoch", 0)
-            if known < what[1] and loop.time() - since > 2.0 and self.training():
+            heard = loop.time() - unheard > _LONGEST_POLL
+            if known < what[1] and loop.time() - since > 2.0 and self.training() and heard:
                 self.dog.say(f"epoch {what[1]} has ended, and status tells of {known}")
 
     async def _converge(self) -> None:
@@ -301,7 +319,8 @@ class World:
         if self.schedule.freeze:
             horizon.append(self.schedule.freeze.at + self.schedule.freeze.seconds + 21)
         await asyncio.sleep(max(0.0, max(horizon) - loop.time()))
-        until = loop.time() + (PATIENCE_WITH_AUDITS if self._needs_audits else PATIENCE)
+        patience = PATIENCE_WITH_AUDITS if self._needs_audits else PATIENCE
+        until = loop.time() + max(patience, self.scenario.patience)
         while (missing := shortcomings(self)) and loop.time() < until:
             if self.dog.findings:
                 break

@@ -51,19 +51,38 @@ class Scenario:
     unheard: str | None = None
     #: How the undisturbed run's events go.
     events: str | None = None
+    #: Seconds in which it has converged once the user has done everything; 0: as most have.
+    patience: float = 0.0
+    #: Kueue is there.
+    kueue: bool = True
     #: The workspace can be mounted by several nodes at once.
     shared: bool = True
     #: What else is not as it must be in the end.
     also: Callable[[World], list[str]] | None = None
 
 
-async def wait(world: World, what: Callable[[], Any], limit: float = 600) -> None:
+async def wait(world: World, what: Callable[[], Any], limit: float = 600) -> bool:
     """Until it is so; a user who waits in vain goes on after `limit` seconds."""
     loop = asyncio.get_running_loop()
     until = loop.time() + limit
-    while not what() and loop.time() < until:  # noqa: ASYNC110 - virtual time, any condition
+    while not (so := what()) and loop.time() < until:  # noqa: ASYNC110 - virtual time
         await asyncio.sleep(0.2)
     await world.hesitate()
+    return bool(so)
+
+
+async def expect(world: World, words: str, what: Callable[[], Any], limit: float) -> None:
+    """It must be so within `limit` seconds; where something goes wrong, some time later."""
+    patience = limit + (1500 if world.schedule.disturbed else 0)
+    if not await wait(world, what, patience) and world.job():
+        world.dog.say(f"never so: {words}")
+
+
+def true_reason(world: World) -> str:
+    """Reason of the condition that is true, or of Running where none is."""
+    conditions: list[dict[str, str]] = world.status().get("conditions", [])
+    true = [c["reason"] for c in conditions if c["status"] == "True"]
+    return (true or [c["reason"] for c in conditions if c["type"] == "Running"] or [""])[0]
 
 
 def trained(world: World, epoch: int) -> Callable[[], bool]:
