@@ -162,7 +162,8 @@ async def test_what_others_took_from_a_job_is_given_back(
     bare: dict[str, object] = {"labels": {}, "ownerReferences": []}
     world.api.change("jobs", "team", "job-1", metadata=bare)
     world.api.untold.clear()  # a watch with a selector tells that it is gone
-    world.store.drop_child(KEY, "job-1", made["uid"], for_good=True)
+    version = world.api.objects["jobs", "team", "job-1"]["metadata"]["resourceVersion"]
+    world.store.drop_child(KEY, "job-1", made["uid"], version)
     if how is not None:
         world.api.faults.append(Fault(on("PATCH", "jobs"), how))
         with contextlib.suppress(ApiError, ApiUnreachableError):
