@@ -229,6 +229,10 @@ class Feed:
         for plural in self._kinds:
             self._end(plural, 0.1)
 
+    def cut(self, plural: str, seconds: float) -> None:
+        """This watch ends, and begins anew after so long."""
+        self._end(plural, seconds)
+
     def _call(self, seconds: float, what: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, what)
 

@@ -211,7 +211,7 @@ class Nodes:
 
     def _evict(self, node: str, number: int) -> None:
         """The taint manager: pods that do not tolerate it for longer are deleted."""
-        if self._losses[node] != number:
+        if self._losses[node] != number or self.cluster.tolerant:
             return
         for pod in self._pods_on(node):
             if terminal(pod) or deleting(pod):

@@ -33,6 +33,9 @@ FOUND = [
     "queue-deadline seed=0",
     # Its label was changed before its UID was in status: its Job was ended as a stray, or unknown.
     "drift-attempt-label seed=266 w14:410 w21:504-done watch:lag=12,drop=0.1,merge=0.5",
+    # Its label was taken, put back, or given another's name: it was gone for good, or unheard of.
+    "queue-drift seed=50463 w17:429 r21:timeout watch:repeat=0.2,cut=3 kill@0.9 jitter",
+    "drift-label-of-another seed=0",
     "drift-other-label seed=141 w14:late r13:500 watch:lag=12,repeat=0.2,cut=10 kill@7.6 dark=10",
 ]
 

@@ -83,6 +83,8 @@ class Cluster:
     ends: dict[str, int] = field(default_factory=dict)
     #: Pods that cannot be reached for now.
     unreachable: bool = False
+    #: Pods tolerate a lost node for ever.
+    tolerant: bool = False
     nodes: tuple[str, ...] = ("node-a", "node-b")
     #: Nodes that do not answer, and since when; those that do again: from when to when they didn't.
     lost: dict[str, float] = field(default_factory=dict)

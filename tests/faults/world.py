@@ -83,6 +83,8 @@ class World:
         self.traffic = Traffic(self.api, schedule, requests.inspect, self.dog.say)
         self.operators: list[OperatorProcess] = []
         self._started = 0
+        #: Until when nothing could be heard of its pods.
+        self._unheard = -_LONGEST_POLL
         self._retired: set[str] = set()
 
     # What users see and do.
@@ -264,6 +266,12 @@ class World:
         loop.call_later(self.schedule.freeze.seconds + 20, self._retire, frozen)
         self.dog.stale.add(frozen.who)
 
+    def cut_watches(self, plural: str, seconds: float) -> None:
+        """All watches of a kind end, and begin anew after so long."""
+        for operator in self.operators:
+            operator.feed.cut(plural, seconds)
+        self._unheard = asyncio.get_running_loop().time() + seconds
+
     # The run.
 
     async def run(self) -> Outcome:
@@ -301,15 +309,15 @@ class World:
     async def _watch_progress(self) -> None:
         """With nothing going wrong, an epoch's end is in status within a second."""
         seen: dict[tuple[str, int, int], float] = {}
-        loop, unheard = asyncio.get_running_loop(), -_LONGEST_POLL
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(0.25)
             if self.cluster.lost or self.cluster.unreachable:
-                unheard = loop.time()
+                self._unheard = loop.time()
             what = (self.uid(), self.epochs(), self.starts())
             since = seen.setdefault(what, loop.time())
             known = self.status().get("progress", {}).get("epoch", 0)
-            heard = loop.time() - unheard > _LONGEST_POLL
+            heard = loop.time() - self._unheard > _LONGEST_POLL
             if known < what[1] and loop.time() - since > 2.0 and self.training() and heard:
                 self.dog.say(f"epoch {what[1]} has ended, and status tells of {known}")
 

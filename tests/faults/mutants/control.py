@@ -18,8 +18,16 @@ MUTANTS = (
     Mutant(
         "suspend-is-not-carried-out",
         "decide.attempt",
-        "        if known or not meaningful(",
-        "        if (known and begun) or not meaningful(",
+        "        if known or not meaningful(draft.before, "
+        "draft.decided(_leaving(draft, attempt)).status):\n",
+        "        if begun:\n",
+    ),
+    Mutant(
+        "suspended-before-its-uid-is-known",
+        "decide.attempt",
+        "        if known or not meaningful(draft.before, "
+        "draft.decided(_leaving(draft, attempt)).status):\n",
+        "        if True:\n",
     ),
     Mutant(
         "suspended-before-the-pods-are-gone",

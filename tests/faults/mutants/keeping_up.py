@@ -48,8 +48,8 @@ MUTANTS = (
     Mutant(
         "news-during-a-visit-are-lost",
         "work_queue",
-        "        if key in self._again:\n",
-        "        if key in self._again and key not in self._due:\n",
+        "            self._again.discard(key)\n            self.add(key)\n",
+        "            self._again.discard(key)\n",
     ),
     Mutant(
         "failed-visits-are-forgotten",

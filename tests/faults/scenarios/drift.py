@@ -34,9 +34,15 @@ def _as_made(world: World) -> bool:
     if found is None or finished(found):
         return True
     meta = found["metadata"]
-    labelled = all(label in meta.get("labels", {}) for label in _LABELS)
+    labels = meta.get("labels", {})
+    labelled = (labels.get(_LABELS[0]), labels.get(_LABELS[1])) == ("job", "1")
     owned = any(each["uid"] == world.uid() for each in meta.get("ownerReferences", []))
     return labelled and owned and found["spec"]["parallelism"] == workers
+
+
+def _recorded(world: World) -> bool:
+    """Before that nobody can tell the attempt's Job without an owner from a stranger's."""
+    return "uid" in world.status().get("attempts", [{}])[0]
 
 
 def _changed(**patch: Raw) -> Act:
@@ -44,10 +50,20 @@ def _changed(**patch: Raw) -> Act:
 
     async def act(world: World) -> None:
         await wait(world, trained(world, 1))
+        if "ownerReferences" in patch.get("metadata", {}):
+            await wait(world, lambda: _recorded(world))
         world.change_children(**patch)
         await expect(world, f"{patch} is put right", lambda: _as_made(world), SOON)
 
     return act
+
+
+async def _relabelled(world: World) -> None:
+    """Somebody takes the label, and puts it back: to the watch it was gone, and came anew."""
+    await wait(world, trained(world, 1))
+    for label in (None, "job", "other", None, "job"):
+        world.change_children(metadata={"labels": {_LABELS[0]: label}})
+    await expect(world, "it is put right", lambda: _as_made(world), SOON)
 
 
 async def _suspend_the_job(world: World) -> None:
@@ -96,6 +112,7 @@ async def _unlabelled_and_deleted(world: World) -> None:
 async def _orphan_and_suspend(world: World) -> None:
     """A Job that has lost its owner is still the attempt's."""
     await wait(world, trained(world, 1))
+    await wait(world, lambda: _recorded(world))
     world.change_children(metadata={"ownerReferences": None, "labels": {_LABELS[0]: None}})
     world.edit(suspend=True)
     await wait(world, lambda: world.status().get("phase") in {"Suspended", "Succeeded"})
@@ -109,6 +126,7 @@ async def _after_the_end(world: World) -> None:
         world.api.patch("jobs", "team", child["metadata"]["name"], body, who="user")
 
 
+_NAMED_OTHERWISE: Raw = {"labels": {_LABELS[0]: "other"}}
 _NO_LABEL: Raw = {"labels": {_LABELS[0]: None}}
 _INTERRUPTED, _ENDS = f"Interrupted/Suspended {TRAINED}", f"{ONE_MORE}{TRAINED}"
 
@@ -118,6 +136,8 @@ SCENARIOS = (
         "drift-attempt-label", epochs=10, act=_changed(metadata={"labels": {_LABELS[1]: None}})
     ),
     Scenario("drift-other-label", epochs=10, act=_changed(metadata={"labels": {_LABELS[1]: "7"}})),
+    Scenario("drift-label-of-another", epochs=10, act=_changed(metadata=_NAMED_OTHERWISE)),
+    Scenario("drift-relabelled", epochs=10, act=_relabelled),
     Scenario("drift-owner", epochs=10, act=_changed(metadata={"ownerReferences": None})),
     Scenario(
         "drift-owner-and-label",

@@ -7,7 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.faults.scenarios.acts import suspend_resume
-from tests.faults.scenarios.scenario import ERROR, ONE_MORE, TRAINED, Scenario, trained, wait
+from tests.faults.scenarios.scenario import (
+    ERROR,
+    ONE_MORE,
+    TRAINED,
+    Scenario,
+    expect,
+    trained,
+    wait,
+)
 from tests.faults.trainer import Ended, Mishap
 
 if TYPE_CHECKING:
@@ -34,6 +42,14 @@ async def _delete_pods_thrice(world: World) -> None:
 async def _delete_child(world: World) -> None:
     await wait(world, lambda: world.status().get("phase") == "Running" and world.epochs())
     world.delete_children()
+
+
+async def _delete_child_unheard(world: World) -> None:
+    """The watch of pods is away while they end: what is not there must be looked for."""
+    await wait(world, trained(world, 1))
+    world.delete_children()
+    world.cut_watches("pods", 30)
+    await expect(world, "the next attempt begins", lambda: world.starts() > 1, 30)
 
 
 async def _orphan_child(world: World) -> None:
@@ -158,6 +174,13 @@ SCENARIOS = (
         deaf=True,
         act=_delete_child,
         story=f"Interrupted/PodDeleted {TRAINED}",
+        allowed=f"{ONE_MORE}{TRAINED}",
+    ),
+    Scenario(
+        "child-deleted-unheard",
+        epochs=30,
+        act=_delete_child_unheard,
+        story=f"Interrupted/JobDeleted {TRAINED}",
         allowed=f"{ONE_MORE}{TRAINED}",
     ),
     Scenario(

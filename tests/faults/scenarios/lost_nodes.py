@@ -90,6 +90,15 @@ async def _wait_for_a_person(world: World) -> None:
     world.taint_node()
 
 
+async def _tolerate_it(world: World) -> None:
+    """Its pods are never evicted: they may run, until somebody deletes them."""
+    world.cluster.tolerant = True
+    await _lose(world, power=True)
+    await asyncio.sleep(900)
+    world.delete_pods()
+    await expect(world, "it is given up", lambda: _goes_on(world), 150)
+
+
 async def _suspend_it(world: World) -> None:
     await _lose(world, power=False)
     world.edit(suspend=True)
@@ -143,6 +152,7 @@ SCENARIOS = (
     ),
     _life("lost-node-back-late", _come_back_late, epochs=200),
     _life("lost-node-unshared", _wait_for_a_person, shared=False),
+    _life("lost-node-tolerated", _tolerate_it, epochs=280),
     _life("lost-node-suspended", _suspend_it, f"Interrupted/Suspended {TRAINED}"),
     _life(
         "lost-node-before-it-starts",

@@ -64,7 +64,10 @@ async def _admitted_late(world: World) -> None:
 
 
 async def _misconfigured(world: World) -> None:
+    """What is said of it is kept up to date."""
     await _waits(world, "Misconfigured")
+    world.kueue.room = 0
+    await _waits(world)
     await _admit(world)
 
 
@@ -179,6 +182,15 @@ async def _drifts_in_the_queue(world: World) -> None:
     await _admit(world)
 
 
+async def _scaled_in_the_queue(world: World) -> None:
+    """How many pods a queued Job has is not the operator's to say."""
+    await _waits(world)
+    world.change_children(spec={"parallelism": 0})
+    await asyncio.sleep(20)
+    world.change_children(spec={"parallelism": 1})
+    await _admit(world)
+
+
 def _was_preempted(world: World) -> list[str]:
     """Status says so; where an operator was away meanwhile, nobody has seen it."""
     attempts = world.status().get("attempts", [])
@@ -216,6 +228,8 @@ SCENARIOS = (
         mishaps=(Mishap(2, ERROR),),
         act=_preempted(),
         story=f"Failed/TrainerError {TRAINED}",
+        # A trainer that fails while its place is taken away has not failed.
+        allowed=f"(Failed/TrainerError )?{TRAINED}",
     ),
     Scenario(
         "queue-preempted-workers",
@@ -289,6 +303,7 @@ SCENARIOS = (
         story=f"Interrupted/JobDeleted {TRAINED}",
         allowed=_ENDS,
     ),
+    Scenario("queue-scaled", spec=_QUEUED, before=_full, act=_scaled_in_the_queue),
     Scenario("queue-drift", spec=_QUEUED, before=_full, act=_drifts_in_the_queue),
     Scenario(
         "queue-without-kueue",
