@@ -188,6 +188,21 @@ async def test_a_job_that_somebody_else_owns_by_now_is_left_alone(world: World) 
     assert "delete jobs" not in world.api.writes
 
 
+async def test_a_job_in_the_place_of_one_that_was_changed_is_left_alone(world: World) -> None:
+    """The store does not know yet; a patch of another UID is no conflict, but invalid."""
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    spec = world.api.objects["jobs", "team", "job-1"]["spec"]
+    world.api.change("jobs", "team", "job-1", spec=spec | {"parallelism": 3})
+    world.api.tell(world.intake)
+    foreign = raw_child(owner=None, uid="foreign")
+    world.api.objects["jobs", "team", "job-1"] = foreign
+    await world.visit()
+    assert world.api.objects["jobs", "team", "job-1"] == foreign
+    assert not world.store.children(KEY)
+
+
 async def test_a_job_deleted_by_hand_is_followed_by_the_next_attempt(world: World) -> None:
     await world.settle()
     world.run_pod()
