@@ -266,6 +266,8 @@ class Trainer:
         return None, 0.0
 
     def _end(self, end: Ended) -> None:
+        if self.ended:
+            return
         self.ended = True
         if not self._worker:
             self._cluster.ends[self._owner] = end.code

@@ -13,8 +13,6 @@ from kubeseg_types.names import (
     API_VERSION,
     DEFAULT_CLAIM,
     KIND,
-    LABEL_ATTEMPT,
-    LABEL_JOB,
     PLURAL,
 )
 from tests.faults import virtual_time
@@ -28,11 +26,11 @@ from tests.faults.process import OperatorProcess, clock
 from tests.faults.requests import Requests
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.schedule import Schedule
+from tests.faults.strangers import NAME, SPACE
 from tests.faults.trainer import Cluster
 from tests.faults.watchdog import Watchdog
 
 Raw = dict[str, Any]
-SPACE, NAME = "team", "job"
 #: Seconds in which everything has converged: less than an audit takes, or several of them where
 #: events get lost, or one who knows no better has been at work.
 PATIENCE, PATIENCE_WITH_AUDITS = 290.0, 3000.0
@@ -197,34 +195,6 @@ class World:
 
         self.api.admission = refuse
 
-    def put_foreign_job(self) -> None:
-        """A Job of somebody else's, with the first attempt's name."""
-        self._foreign("jobs", {"metadata": {"name": f"{NAME}-1"}, "spec": {"suspend": True}})
-
-    def remove_foreign_job(self) -> None:
-        """Its owner takes it away."""
-        del self.dog.foreign["jobs", SPACE, f"{NAME}-1"]
-        self.api.delete("jobs", SPACE, f"{NAME}-1", {}, who="user")
-
-    def put_strangers(self) -> None:
-        """Objects that bear our labels, and are not ours."""
-        meta: Raw = {"labels": {LABEL_JOB: NAME, LABEL_ATTEMPT: "1"}}
-        template = {"suspend": True}
-        self._foreign("jobs", {"metadata": meta | {"name": "stranger"}, "spec": template})
-        other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "no-uid"}
-        owned = meta | {"name": "owned", "ownerReferences": [other | {"controller": True}]}
-        self._foreign("configmaps", {"metadata": {"name": "c"}})
-        uid = self.api.get("configmaps", SPACE, "c")["metadata"]["uid"]
-        owned["ownerReferences"][0]["uid"] = uid
-        self._foreign("jobs", {"metadata": owned, "spec": template})
-        for name in ("copy", "debugger"):
-            self._foreign("pods", {"metadata": meta | {"name": name}, "spec": {"nodeName": "n"}})
-            self.api.put_status("pods", SPACE, name, {"phase": "Running"}, who="user")
-
-    def _foreign(self, plural: str, body: Raw) -> None:
-        made = self.api.create(plural, SPACE, body, who="user")
-        self.dog.foreign[plural, SPACE, made["metadata"]["name"]] = made
-
     # Operators.
 
     def start_operator(self) -> OperatorProcess:
@@ -249,7 +219,8 @@ class World:
         self._retired.add(operator.who)
         operator.kill()
 
-    def _kill(self) -> None:
+    def kill_operator(self) -> None:
+        """SIGKILL for the one that has worked longest."""
         if self.operators:
             self.operators[0].kill()
 
@@ -279,7 +250,7 @@ class World:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: self.dog.say(f"loop: {context}"))
         for at in self.schedule.kills:
-            loop.call_at(at, self._kill)
+            loop.call_at(at, self.kill_operator)
         if self.schedule.freeze:
             loop.call_at(self.schedule.freeze.at, self._freeze)
         if self.schedule.twin is not None:

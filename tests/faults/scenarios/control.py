@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from tests.faults.api_model import Change
+from tests.faults.objects import deleting
 from tests.faults.scenarios.acts import (
     delete,
     delete_foreground,
@@ -29,6 +31,23 @@ async def _suspend_while_starting(world: World) -> None:
     world.edit(suspend=True)
     await wait(world, lambda: world.status().get("phase") == "Suspended")
     world.cluster.has_room = True
+    world.edit(suspend=False)
+
+
+async def _kill_as_it_suspends(world: World) -> None:
+    """The operator dies as soon as it has deleted the Job; the user wants it back by then."""
+    killed: list[str] = []
+
+    def heard(change: Change) -> None:
+        gone = change.kind == "DELETED" or deleting(change.raw)
+        if change.plural == "jobs" and change.who.startswith("op-") and gone and not killed:
+            killed.append(change.who)
+            world.kill_operator()
+
+    world.api.listeners.append(heard)
+    await wait(world, world.children)
+    world.edit(suspend=True)
+    await wait(world, lambda: killed, 5)
     world.edit(suspend=False)
 
 
@@ -124,6 +143,12 @@ SCENARIOS = (
         has_room=False,
         act=_suspend_while_starting,
         story=f"Interrupted/Suspended {TRAINED}",
+        allowed=f"{ONE_MORE}{TRAINED}",
+    ),
+    Scenario(
+        "suspended-by-one-that-dies",
+        act=_kill_as_it_suspends,
+        story=f"Interrupted/JobDeleted {TRAINED}",
         allowed=f"{ONE_MORE}{TRAINED}",
     ),
     Scenario("toggled", act=toggle, story="", allowed=f"{ONE_MORE}{TRAINED}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from tests.faults import strangers
 from tests.faults.scenarios.acts import room_later, suspend_resume
 from tests.faults.scenarios.scenario import ONE_MORE, TRAINED, Scenario, wait
 
@@ -13,17 +14,17 @@ if TYPE_CHECKING:
 
 
 async def _take_name(world: World) -> None:
-    world.put_foreign_job()
+    strangers.put_foreign_job(world)
 
 
 async def _give_name_back(world: World) -> None:
     await wait(world, lambda: world.status().get("phase") == "Blocked")
     await asyncio.sleep(5)
-    world.remove_foreign_job()
+    strangers.remove_foreign_job(world)
 
 
 async def _strangers(world: World) -> None:
-    world.put_strangers()
+    strangers.put_strangers(world)
 
 
 async def _full_quota(world: World) -> None:
