@@ -22,9 +22,9 @@ _SUBJECTS: tuple[ModuleType, ...] = (
     groups,
     errands,
     stalls,
-    lost_nodes,
     drift,
     queues,
+    lost_nodes,
 )
 SCENARIOS = {one.name: one for subject in _SUBJECTS for one in subject.SCENARIOS}
 
