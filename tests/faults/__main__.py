@@ -36,15 +36,17 @@ def undisturbed(stop_at: int = 1000) -> dict[str, Outcome]:
 
 
 def schedules(writes: dict[str, int], first: int = 0) -> Iterator[Schedule]:
-    """Cells of the grid and random schedules in turn, spread evenly: a few of them tell much.
+    """Cells of the grid, random schedules, and calm ones at other moments in turn, spread evenly: a
+    few of them tell much.
 
     `first` is the first random schedule's seed, and says in which order the cells come.
     """
-    cells = grid(writes)
+    cells, names = grid(writes), sorted(writes)
     Random(first).shuffle(cells)
     for number in count(first):
         yield cells[(number - first) % len(cells)]
         yield random_schedule(number, writes)
+        yield Schedule(names[number % len(names)], seed=number, jitter=True)
 
 
 def report(outcome: Outcome, *, log: bool = False) -> None:

@@ -261,7 +261,7 @@ class World:
         if "queueName" in self.scenario.spec and self.scenario.kueue:
             self.kueue.install()
         self.start_operator()
-        if not self.schedule.disturbed:
+        if self.schedule.calm:
             self._monitor = loop.create_task(self._watch_progress())
         if self.scenario.before:
             await self.scenario.before(self)
@@ -330,13 +330,16 @@ class World:
             key=lambda e: int(e["metadata"]["resourceVersion"]),
         )
         attempts = self.status().get("attempts", [])
+        told = " ".join(event["reason"] for event in events)
+        if self.scenario.events not in {None, told} and not self.schedule.disturbed:
+            self.dog.say(f"events {told!r}, not {self.scenario.events!r}")
         return Outcome(
             self.schedule,
             list(self.dog.findings),
             traffic.writes,
             traffic.writes + traffic.reads,
             " ".join(f"{a.get('outcome')}/{a.get('reason')}" for a in attempts),
-            " ".join(event["reason"] for event in events),
+            told,
             list(traffic.done),
         )
 

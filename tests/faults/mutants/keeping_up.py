@@ -46,10 +46,11 @@ MUTANTS = (
         "    return bool(old.to_dict()) or bool(new.to_dict())\n",
     ),
     Mutant(
-        "news-during-a-visit-are-lost",
+        "what-is-due-later-never-comes",
         "work_queue",
-        "            self._again.discard(key)\n            self.add(key)\n",
-        "            self._again.discard(key)\n",
+        "            heapq.heappush(self._heap, (due, next(self._order), key))\n"
+        "            self._arm()\n",
+        "            heapq.heappush(self._heap, (due, next(self._order), key))\n",
     ),
     Mutant(
         "failed-visits-are-forgotten",

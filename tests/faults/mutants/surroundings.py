@@ -144,13 +144,6 @@ MUTANTS = (
         "    return draft.replace_last(queued_seconds=waited)\n",
     ),
     Mutant(
-        "a-readmitted-job-has-begun",
-        "decide.queued",
-        "    return not queued or (child.started is not None and child.started <= "
-        "attempt.start_time)\n",
-        "    return True\n",
-    ),
-    Mutant(
         "the-queue-counts-as-patience",
         "decide.holdup",
         "        queued = draft.spec.queue_name is not None\n",

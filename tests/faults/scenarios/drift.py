@@ -45,11 +45,11 @@ def _recorded(world: World) -> bool:
     return "uid" in world.status().get("attempts", [{}])[0]
 
 
-def _changed(**patch: Raw) -> Act:
-    """Somebody changes the running attempt's Job, and it is put right."""
+def _changed(*, at_once: bool = False, **patch: Raw) -> Act:
+    """Somebody changes the running attempt's Job, or one that is just made; it is put right."""
 
     async def act(world: World) -> None:
-        await wait(world, trained(world, 1))
+        await wait(world, world.children if at_once else trained(world, 1))
         if "ownerReferences" in patch.get("metadata", {}):
             await wait(world, lambda: _recorded(world))
         world.change_children(**patch)
@@ -127,17 +127,17 @@ async def _after_the_end(world: World) -> None:
 
 
 _NAMED_OTHERWISE: Raw = {"labels": {_LABELS[0]: "other"}}
+_NO_NUMBER: Raw = {"labels": {_LABELS[1]: None}}
 _NO_LABEL: Raw = {"labels": {_LABELS[0]: None}}
 _INTERRUPTED, _ENDS = f"Interrupted/Suspended {TRAINED}", f"{ONE_MORE}{TRAINED}"
 
 SCENARIOS = (
     Scenario("drift-label", epochs=10, act=_changed(metadata=_NO_LABEL)),
-    Scenario(
-        "drift-attempt-label", epochs=10, act=_changed(metadata={"labels": {_LABELS[1]: None}})
-    ),
+    Scenario("drift-attempt-label", epochs=10, act=_changed(metadata=_NO_NUMBER)),
     Scenario("drift-other-label", epochs=10, act=_changed(metadata={"labels": {_LABELS[1]: "7"}})),
     Scenario("drift-label-of-another", epochs=10, act=_changed(metadata=_NAMED_OTHERWISE)),
     Scenario("drift-relabelled", epochs=10, act=_relabelled),
+    Scenario("drift-label-at-once", epochs=10, act=_changed(at_once=True, metadata=_NO_NUMBER)),
     Scenario("drift-owner", epochs=10, act=_changed(metadata={"ownerReferences": None})),
     Scenario(
         "drift-owner-and-label",
