@@ -161,7 +161,12 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
     attempt = admitted(draft, attempt)
     # The newest of each worker: where others suspended the Job, or had it make more pods, there
     # are older and surplus ones.
+    last_end = max((pod.ended_at or "" for pod in pods), default="")
     pods = newest_of_each(since_admission(draft, child, pods))
+    if not pods and (live or draft.again_at(last_end, PATIENCE)):
+        # Those that Kueue has taken away are replaced once they have ended.
+        draft.again_after(LOOK_AGAIN)
+        return draft.decided(starting(attempt))
     pods = [pod for pod in pods if pod.index < spec.workers]
     live = [pod for pod in pods if not pod.ended]
     if any(pod.ended or pod.exit_code is not None for pod in pods):

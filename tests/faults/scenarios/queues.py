@@ -215,6 +215,7 @@ SCENARIOS = (
         deaf=True,
         act=_preempted(pause=1),
         also=_was_preempted,
+        events="AttemptStarted Preempted Readmitted Succeeded",
     ),
     Scenario("queue-preempted-at-once", spec=_QUEUED, act=_preempted_at_once),
     Scenario("queue-hardly-preempted", spec=_QUEUED, act=_hardly_preempted),
