@@ -142,9 +142,7 @@ class Applier:
         try:
             patched = await self._client.merge(pods_path(job.key.namespace, pod), body)
         except ApiError as error:
-            # A patch that names another UID isn't a conflict to the API server, but invalid.
-            another = error.code == 422 and "metadata.uid" in error.message
-            if error.code not in {404, 409} and not another:
+            if error.code not in {404, 409} and not _is_another(error):
                 raise
             return
         self._store.put_pod(job.key, pod_view(patched))
@@ -154,9 +152,10 @@ class Applier:
         try:
             mended = await self._client.merge(children_path(job.key.namespace, name), body)
         except ApiError as error:
-            if error.code not in {404, 409}:
+            gone = error.code == 404 or _is_another(error)
+            if error.code != 409 and not gone:
                 raise
-            if error.code == 404:
+            if gone:
                 self._store.drop_child(job.key, name, uid)
             return
         self._store.put_child(job.key, child_view(mended))
@@ -197,6 +196,11 @@ class Applier:
             f"Job {name} is there already and isn't this TrainingJob's: delete or rename that Job, "
             "or give the TrainingJob another name.",
         )
+
+
+def _is_another(error: ApiError) -> bool:
+    """A patch that names another UID isn't a conflict to the API server, but invalid."""
+    return error.code == 422 and "metadata.uid" in error.message
 
 
 def _refused(error: ApiError) -> Obstacle:

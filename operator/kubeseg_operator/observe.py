@@ -97,8 +97,6 @@ class LiveReader:
             return
         child = child_view(raw)
         if _is_of(child, job):
-            if not child.labelled:
-                self._store.revive(child.uid)
             self._store.put_child(job.key, child)
 
     async def _pods(self, key: Key) -> None:

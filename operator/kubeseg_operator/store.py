@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from kubeseg_operator.views import Child, JobView, Key, Pod, version_number
 
@@ -45,8 +46,10 @@ class Store:
     def __init__(self) -> None:
         self._jobs: dict[Key, JobView] = {}
         self._families: dict[Key, _Family] = {}
-        #: UIDs that are gone for good: what a slow watch or list still tells of them is old.
-        self._gone: dict[str, None] = {}
+        #: UIDs that are gone for good, and in which version: what a slow watch or list still tells
+        #: of them is old. To a watch by label an object is gone that has only lost the label: what
+        #: is told of it in a newer version, or read live, brings it back.
+        self._gone: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[JobView]:
         return iter(list(self._jobs.values()))
@@ -103,7 +106,7 @@ class Store:
 
     def put_child(self, key: Key, child: Child) -> bool:
         """Keep `child` unless a newer version, or its end, is known."""
-        if child.uid in self._gone:
+        if version_number(child.version) < self._gone.get(child.uid, -inf):
             return False
         family = self._families.setdefault(key, _Family())
         known = family.children.get(child.name)
@@ -114,16 +117,18 @@ class Store:
         family.children[child.name] = child
         return True
 
-    def revive(self, uid: str) -> None:
-        """A live read has found it after all: a watch by label tells the end of what loses it."""
-        self._gone.pop(uid, None)
-
-    def drop_child(self, key: Key, name: str, uid: str, *, for_good: bool = False) -> bool:
-        """The Job with this UID is gone; `for_good` as above."""
-        if for_good:
-            self._bury(uid)
+    def drop_child(self, key: Key, name: str, uid: str, version: str | None = None) -> bool:
+        """The Job with this UID is gone; `version`: the one in which a watch saw it go."""
         family = self._families.get(key)
         known = family.children.get(name) if family else None
+        if version is not None:
+            if (
+                known
+                and known.uid == uid
+                and version_number(version) < version_number(known.version)
+            ):
+                return False
+            self._bury(uid, version_number(version))
         if family is None or known is None or known.uid != uid:
             return False
         del family.children[name]
@@ -166,8 +171,8 @@ class Store:
             }
             self._tidy(key)
 
-    def _bury(self, uid: str) -> None:
-        self._gone[uid] = None
+    def _bury(self, uid: str, version: float = inf) -> None:
+        self._gone[uid] = version
         if len(self._gone) > _REMEMBERED:
             del self._gone[next(iter(self._gone))]
 

@@ -189,14 +189,19 @@ def job_view(raw: Raw) -> JobView:
     )
 
 
-def owner_uid(raw: Raw, kind: str = KIND) -> str | None:
-    """UID of the `kind` that controls this object."""
+def _controller(raw: Raw, kind: str) -> Raw:
     for reference in _meta(raw).get("ownerReferences") or []:
         group = reference.get("apiVersion", "").partition("/")[0]
         ours = reference.get("kind") == kind and (kind != KIND or group == GROUP)
         if ours and reference.get("controller"):
-            return str(reference.get("uid"))
-    return None
+            return dict(reference)
+    return {}
+
+
+def owner_uid(raw: Raw, kind: str = KIND) -> str | None:
+    """UID of the `kind` that controls this object."""
+    controller = _controller(raw, kind)
+    return str(controller.get("uid")) if controller else None
 
 
 def key_of_labelled(raw: Raw) -> Key | None:
@@ -206,9 +211,16 @@ def key_of_labelled(raw: Raw) -> Key | None:
     return Key(meta.get("namespace", ""), name) if name else None
 
 
+def key_of_child(raw: Raw) -> Key | None:
+    """The TrainingJob that controls a Job; its label may have been changed to another's."""
+    name = _controller(raw, KIND).get("name")
+    return Key(_meta(raw).get("namespace", ""), str(name)) if name else key_of_labelled(raw)
+
+
 def child_view(raw: Raw) -> Child:
     """A Job of the API."""
     meta = _meta(raw)
+    label = (meta.get("labels") or {}).get(LABEL_JOB)
     finished, message = None, ""
     for condition in (raw.get("status") or {}).get("conditions") or []:
         if condition.get("type") in {"Complete", "Failed"} and condition.get("status") == "True":
@@ -228,7 +240,7 @@ def child_view(raw: Raw) -> Child:
         finished=finished,
         message=message,
         suspended=(raw.get("spec") or {}).get("suspend") is True,
-        labelled=bool((meta.get("labels") or {}).get(LABEL_JOB)),
+        labelled=bool(label) and _controller(raw, KIND).get("name", label) == label,
         parallelism=(raw.get("spec") or {}).get("parallelism"),
     )
 

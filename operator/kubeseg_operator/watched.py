@@ -11,6 +11,7 @@ from kubeseg_operator.views import (
     Raw,
     child_view,
     job_view,
+    key_of_child,
     key_of_labelled,
     pod_view,
 )
@@ -62,13 +63,13 @@ class Intake:
             if deleted:
                 return job.key, self.store.drop_job(job.key, job.uid, for_good=True)
             return job.key, self.store.put_job(job)
-        key = key_of_labelled(raw)
+        key = key_of_child(raw) if kind is CHILDREN else key_of_labelled(raw)
         if key is None:
             return None, False
         if kind is CHILDREN:
             child = child_view(raw)
             if deleted:
-                return key, self.store.drop_child(key, child.name, child.uid, for_good=True)
+                return key, self.store.drop_child(key, child.name, child.uid, child.version)
             return key, self.store.put_child(key, child)
         pod = pod_view(raw)
         return key, self.store.drop_pod(key, pod) if deleted else self.store.put_pod(key, pod)

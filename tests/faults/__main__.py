@@ -19,9 +19,9 @@ from tests.faults.mutate import apply_from_environment
 
 apply_from_environment()  # Before anything of the operator is imported.
 
-from tests.faults.mutants import survey  # noqa: E402
 from tests.faults.scenarios import SCENARIOS  # noqa: E402
 from tests.faults.schedule import Schedule, grid, parse, random_schedule  # noqa: E402
+from tests.faults.survey import survey  # noqa: E402
 from tests.faults.world import Outcome, run  # noqa: E402
 
 
@@ -36,15 +36,17 @@ def undisturbed(stop_at: int = 1000) -> dict[str, Outcome]:
 
 
 def schedules(writes: dict[str, int], first: int = 0) -> Iterator[Schedule]:
-    """Cells of the grid and random schedules in turn, spread evenly: a few of them tell much.
+    """Cells of the grid, random schedules, and calm ones at other moments in turn, spread evenly: a
+    few of them tell much.
 
     `first` is the first random schedule's seed, and says in which order the cells come.
     """
-    cells = grid(writes)
+    cells, names = grid(writes), sorted(writes)
     Random(first).shuffle(cells)
     for number in count(first):
         yield cells[(number - first) % len(cells)]
         yield random_schedule(number, writes)
+        yield Schedule(names[number % len(names)], seed=number, jitter=True)
 
 
 def report(outcome: Outcome, *, log: bool = False) -> None:

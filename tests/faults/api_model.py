@@ -15,9 +15,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kubeseg_operator.clock import add, parse, stamp
 from kubeseg_types.names import PLURAL
 from kubeseg_types.status import TrainingJobStatus
-from tests.faults.api_rules import admitted, changed_spec
+from tests.faults.api_rules import admitted, changed_job, changed_spec
 from tests.support.merge_patch import merge
 
 Raw = dict[str, Any]
@@ -27,6 +28,7 @@ _PATH = re.compile(
     r"^/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?$"
 )
+_GROUP = re.compile(r"^/apis/(?P<group>[^/]+)$")
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _POLICIES = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
 #: Who has a `metadata.generation`.
@@ -74,6 +76,8 @@ class ApiModel:
     #: Refuses creations for a reason of the cluster's own, such as quota.
     admission: Callable[[str, Raw], None] = lambda _plural, _body: None
     version: int = 1000
+    #: API groups that only some clusters have, and the version that is preferred.
+    groups: dict[str, str] = field(default_factory=dict)
 
     # The wire.
 
@@ -81,6 +85,8 @@ class ApiModel:
         self, verb: str, path: str, query: Mapping[str, str], body: Raw | None, who: str
     ) -> tuple[int, Raw]:
         """One request; status code and answer."""
+        if group := _GROUP.match(path):
+            return self._discovered(group["group"])
         match = _PATH.match(path)
         assert match, path
         namespace, plural = match["namespace"] or "", match["plural"]
@@ -100,6 +106,12 @@ class ApiModel:
             return 200, self.delete(plural, namespace, name, body, who=who)
         except RefusedError as refused:
             return refused.code, refused.to_dict()
+
+    def _discovered(self, group: str) -> tuple[int, Raw]:
+        version = self.groups.get(group)
+        if version is None:
+            return 404, {"message": "404 page not found"}
+        return 200, {"kind": "APIGroup", "name": group, "preferredVersion": {"version": version}}
 
     # Reading.
 
@@ -183,6 +195,8 @@ class ApiModel:
         if wanted.get("spec") != known.get("spec"):
             if plural == PLURAL:
                 wanted["spec"] = changed_spec(known["spec"], wanted["spec"], RefusedError)
+            elif plural == "jobs":
+                wanted["spec"] = changed_job(known["spec"], wanted["spec"], RefusedError)
             if plural in _GENERATIONS:
                 generation = known["metadata"]["generation"] + 1
                 wanted["metadata"] = wanted["metadata"] | {"generation": generation}
@@ -219,11 +233,13 @@ class ApiModel:
             return self._remove(where, known, who)
         marked = meta | {"finalizers": finalizers}
         if "deletionTimestamp" not in meta:
-            marked |= {"deletionTimestamp": self.now(), "deletionGracePeriodSeconds": grace}
+            due = later(self.now(), grace)
+            marked |= {"deletionTimestamp": due, "deletionGracePeriodSeconds": grace}
             if "generation" in meta:
                 marked["generation"] = meta["generation"] + 1
-        elif grace < meta.get("deletionGracePeriodSeconds", 0):
-            marked |= {"deletionGracePeriodSeconds": grace}
+        elif grace < (known_grace := meta.get("deletionGracePeriodSeconds", 0)):
+            due = later(meta["deletionTimestamp"], grace - known_grace)
+            marked |= {"deletionTimestamp": due, "deletionGracePeriodSeconds": grace}
         if not finalizers:
             del marked["finalizers"]
         return self._keep(where, known | {"metadata": marked}, who)
@@ -260,7 +276,7 @@ class ApiModel:
             del meta["finalizers"]
         where, changed = (plural, namespace, name), known | {"metadata": meta}
         gone = "deletionTimestamp" in meta and not meta.get("finalizers")
-        if gone and not (plural == "pods" and _grace(plural, known, {})):
+        if gone and not (meta.get("deletionGracePeriodSeconds") and _grace(plural, known, {})):
             self._remove(where, changed, who)
         else:
             self._keep(where, changed, who)
@@ -297,6 +313,13 @@ class ApiModel:
     def _tell(self, change: Change) -> None:
         for listener in self.listeners:
             listener(change)
+
+
+def later(text: str, seconds: float) -> str:
+    """A time of the API, and so many seconds."""
+    moment = parse(text)
+    assert moment
+    return stamp(add(moment, seconds))
 
 
 def _grace(plural: str, raw: Raw, options: Raw) -> int:

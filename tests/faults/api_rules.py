@@ -38,6 +38,19 @@ def admitted(spec: Raw, refuse: Refuse) -> Raw:
     return parsed.to_dict() | {key: spec[key] for key in spec if key == FROM_THE_FUTURE}
 
 
+def changed_job(old: Raw, new: Raw, refuse: Refuse) -> Raw:
+    """The new spec of a Job; 422 where something changed that must not."""
+    for name in ("template", "completionMode"):
+        if old.get(name) != new.get(name):
+            raise refuse(422, "Invalid", f"spec.{name}: field is immutable")
+    if old.get("completions") != new.get("completions") and (
+        new.get("completionMode") != "Indexed" or new.get("completions") != new.get("parallelism")
+    ):
+        words = "spec.completions: may change only together with parallelism, of an Indexed Job"
+        raise refuse(422, "Invalid", words)
+    return new
+
+
 def changed_spec(old: Raw, new: Raw, refuse: Refuse) -> Raw:
     """The new spec with its defaults; 422 where something changed that must not."""
     wanted = admitted(new, refuse)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kubeseg_types.names import PLURAL
-from tests.faults.controllers import finished, terminal
+from tests.faults.objects import finished, terminal
 from tests.faults.scenarios import Scenario
 from tests.faults.watchdog import true_conditions
 
@@ -20,7 +20,7 @@ def shortcomings(world: World) -> list[str]:
     """What is not yet as it must be in the end; empty once all is."""
     scenario, missing = world.scenario, []
     for where, raw in world.dog.foreign.items():
-        if world.api.find(*where) != raw and where[0] != "pods":
+        if _others_part(world.api.find(*where) or {}) != _others_part(raw):
             missing.append(f"{where} is not as its owner made it")
     if scenario.phase is None:
         goes = scenario.spec.get("artifacts", {}).get("onDelete") == "Delete"
@@ -42,7 +42,15 @@ def shortcomings(world: World) -> list[str]:
         true = [c["reason"] for c in true_conditions(status)]
         if status.get("phase") == "Failed" and true == [scenario.unheard]:
             return missing + _of_children(world, scenario)
+    if scenario.also is not None:
+        missing += scenario.also(world)
     return missing + _of_status(world, scenario, job) + _of_children(world, scenario)
+
+
+def _others_part(raw: Raw) -> Raw:
+    """Without what the cluster's own controllers write."""
+    meta = {k: v for k, v in raw.get("metadata", {}).items() if k != "resourceVersion"}
+    return {"metadata": meta, "spec": raw.get("spec", {})}
 
 
 def _of_status(world: World, scenario: Scenario, job: Raw) -> list[str]:
@@ -96,7 +104,8 @@ def _of_progress(world: World, scenario: Scenario, job: Raw) -> list[str]:
 def _of_children(world: World, scenario: Scenario) -> list[str]:
     if scenario.phase == "Blocked":
         return [f"{c['metadata']['name']} is there" for c in world.children()]
-    alive = [c["metadata"]["name"] for c in world.children() if not finished(c)]
+    waits = scenario.phase == "Queued"
+    alive = [c["metadata"]["name"] for c in world.children() if not (finished(c) or waits)]
     ours = {c["metadata"]["uid"] for c in world.children()}
     pods = [
         p["metadata"]["name"]

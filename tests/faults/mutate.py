@@ -34,7 +34,7 @@ class Mutant:
         if found != 1:
             raise StaleMutantError(
                 f"mutant {self.name}: {self.module} has its text {found} times, not once: adapt "
-                f"tests/faults/mutants.py:\n{self.old}"
+                f"tests/faults/mutants:\n{self.old}"
             )
         changed = source.replace(self.old, self.new)
         try:

@@ -26,6 +26,8 @@ Raw = dict[str, Any]
 LATENCY = 0.005
 #: A client that gives up does so after this; a late write lands after the second, in seconds.
 TIMEOUT, LATE = 30.0, 36.0
+#: How the name of a writer ends whose write is done so late.
+BEHIND = "/late"
 _REASONS = {
     "409": (409, "Conflict"),
     "410": (410, "Expired"),
@@ -111,8 +113,8 @@ class Line:
         await asyncio.sleep(LATENCY)
         await self._pass()
 
-        def do() -> Any:
-            return self.traffic.do(verb, path, query, body, self.who)
+        def do(who: str = self.who) -> Any:
+            return self.traffic.do(verb, path, query, body, who)
 
         match fault:
             case None:
@@ -131,7 +133,7 @@ class Line:
                 do()
                 raise aiohttp.ServerDisconnectedError
             case "late":
-                asyncio.get_running_loop().call_later(LATE, do)
+                asyncio.get_running_loop().call_later(LATE, do, f"{self.who}{BEHIND}")
                 await asyncio.sleep(TIMEOUT)
                 raise TimeoutError
             case "504-done":
@@ -227,6 +229,10 @@ class Feed:
         for plural in self._kinds:
             self._end(plural, 0.1)
 
+    def cut(self, plural: str, seconds: float) -> None:
+        """This watch ends, and begins anew after so long."""
+        self._end(plural, seconds)
+
     def _call(self, seconds: float, what: Callable[[], None]) -> None:
         asyncio.get_running_loop().call_later(seconds, what)
 
@@ -262,8 +268,15 @@ class Feed:
 
     def _heard(self, change: Change) -> None:
         kind = self._kinds.get(change.plural)
-        if kind is None or not self._open[change.plural] or not _carries(kind, change.raw):
+        if kind is None or not self._open[change.plural]:
             return
+        if not _carries(kind, change.raw):
+            if change.before is None or not _carries(kind, change.before):
+                return
+            # To a watch by label what has lost it is gone: as it was, in the new version.
+            version = {"resourceVersion": change.raw["metadata"]["resourceVersion"]}
+            last = change.before | {"metadata": change.before["metadata"] | version}
+            change = Change("DELETED", change.plural, last, change.before, change.who)
         chance, watching = self._random.random, self._watching
         if watching.drop and not self.over and chance() < watching.drop:
             return

@@ -82,6 +82,9 @@ class OperatorProcess:
         client._session = cast("aiohttp.ClientSession", self.line)
         self._poller = ScriptedPoller(self.queue.add, controllers, self.line)
         reconciler = Reconciler(client, self.store, self._poller, SETTINGS, clock=clock)
+        # What is remembered for some seconds is remembered for virtual ones.
+        reconciler._live._around._clock = asyncio.get_running_loop().time
+        reconciler._live._workloads._clock = asyncio.get_running_loop().time
         self._workers = workers.Workers(self.queue, reconciler, OperatorMetrics())
         self._auditor = Auditor(client, intake, [None])
         self._task = asyncio.get_running_loop().create_task(self._run())

@@ -9,7 +9,7 @@ third read. Times are virtual seconds since the start.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 #: What can happen to a write. The first seven leave no doubt to the operator that it was not done.
@@ -84,6 +84,11 @@ class Schedule:
     def late_writers(self) -> bool:
         """A write may be done by somebody who no longer knows how things stand."""
         return bool(self.freeze or self.twin is not None or "late" in self.writes.values())
+
+    @property
+    def calm(self) -> bool:
+        """Nothing goes wrong; users and controllers may act at other moments."""
+        return str(replace(self, jitter=False)) == f"{self.scenario} seed={self.seed}"
 
     @property
     def disturbed(self) -> bool:

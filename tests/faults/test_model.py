@@ -12,10 +12,11 @@ from kubeseg_operator.client import Client
 from kubeseg_operator.clock import stamp
 from tests.faults import virtual_time
 from tests.faults.api_model import ApiModel
-from tests.faults.conformance import TRACES, Recorder
+from tests.faults.conformance import TRACES
 from tests.faults.controllers import Controllers
 from tests.faults.network import Line, Traffic
 from tests.faults.process import clock
+from tests.faults.recorder import Recorder
 from tests.faults.schedule import Schedule
 from tests.faults.trainer import Cluster, Ended, Mishap
 
@@ -27,6 +28,7 @@ def lines_of_the_model() -> list[str]:
         api = ApiModel(lambda: stamp(clock()))
         cluster = Cluster(Random(1))
         cluster.mishaps = {"well": (Mishap(0, Ended(0)),), "ill": (Mishap(0, Ended(3)),)}
+        api.groups["batch"] = "v1"
         Controllers(api, cluster)
         schedule = Schedule("none", twin=0.0)
         traffic = Traffic(api, schedule, lambda *_: None, lambda _words: None)

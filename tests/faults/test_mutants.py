@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.mutants import MUTANTS, try_mutant
+from tests.faults.mutants import MUTANTS
 from tests.faults.mutate import Mutant, StaleMutantError, source_of
+from tests.faults.survey import try_mutant
 
 SHORT = ("job-before-reservation", "uid-is-not-recorded", "silent-pods-are-believed")
 

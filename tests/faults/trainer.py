@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from kubeseg_types.base import duration_seconds
 from kubeseg_types.exit_codes import ExitCode
 from kubeseg_types.names import ANNOTATION_CONFIG
 from kubeseg_types.status import CheckpointPointer, EpochMetrics
@@ -23,6 +24,8 @@ from tests.faults.api_model import ApiModel
 Raw = dict[str, Any]
 EPOCH_SECONDS = 4.0
 START_SECONDS = 1.0
+#: Seconds after a node's last word until no more pods are bound to it.
+TAINTED_AFTER = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class Mishap:
     epoch: int
     end: Ended
     times: int = 1
+    #: No step ends any more; its own watchdog ends it after `training.stallTimeout`.
+    stalls: bool = False
+    #: What it says then, in place of what the script says.
+    words: str = ""
+    worker: int = 0
 
 
 @dataclass(slots=True)
@@ -69,16 +77,28 @@ class Cluster:
     runs: dict[str, Run] = field(default_factory=dict)
     #: How the checks of these jobs' data sets end, where not well.
     checks: dict[str, int] = field(default_factory=dict)
-    #: Names of the pods that train right now, by the TrainingJob's UID.
-    training: dict[str, set[str]] = field(default_factory=dict)
+    #: The pods that train right now, by the TrainingJob's UID: name -> UID of its Job.
+    training: dict[str, dict[str, str]] = field(default_factory=dict)
     #: How worker 0 of a Job has ended, by the Job's UID: the others end with it.
     ends: dict[str, int] = field(default_factory=dict)
     #: Pods that cannot be reached for now.
     unreachable: bool = False
+    #: Pods tolerate a lost node for ever.
+    tolerant: bool = False
+    nodes: tuple[str, ...] = ("node-a", "node-b")
+    #: Nodes that do not answer, and since when; those that do again: from when to when they didn't.
+    lost: dict[str, float] = field(default_factory=dict)
+    found: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def pace(self, seconds: float) -> float:
         """How long a step of so many seconds takes here."""
         return seconds * (1.0 + self.spread * self.random.random())
+
+    def node_for(self, index: int) -> str:
+        """Where this worker's pod goes: the node controller's taint is heeded once it is there."""
+        now = asyncio.get_running_loop().time()
+        free = [n for n in self.nodes if now - self.lost.get(n, now) < TAINTED_AFTER]
+        return free[index % len(free)]
 
     def scheduled(self, now: str) -> Raw:
         """What the scheduler says of a pod."""
@@ -98,8 +118,11 @@ class Trainer:
     def __init__(self, api: ApiModel, cluster: Cluster, pod: Raw, address: str) -> None:
         self._api, self._cluster, self.address = api, cluster, address
         self._pod = pod["metadata"]
+        self.node: str = pod["spec"]["nodeName"]
+        self._seen: str = self._pod["annotations"][ANNOTATION_CONFIG]
         config = self._config()
-        self.name = self._pod["name"]
+        self.name, self.namespace = self._pod["name"], self._pod["namespace"]
+        self.pod_uid = self._pod["uid"]
         self._owner = self._pod["ownerReferences"][0]["uid"]
         index = self._pod["labels"].get("batch.kubernetes.io/job-completion-index")
         self._worker = int(index or 0)
@@ -116,7 +139,7 @@ class Trainer:
     def start(self, done: Callable[[Ended], None]) -> None:
         """Begin; `done` is called once it has ended."""
         self._done = done
-        self._cluster.training.setdefault(self.uid, set()).add(self._pod["name"])
+        self._cluster.training.setdefault(self.uid, {})[self.name] = self._owner
         self._task = asyncio.get_running_loop().create_task(self._train())
 
     def terminate(self, grace: float) -> None:
@@ -135,20 +158,26 @@ class Trainer:
         """GET /progress?seq=…&wait=…"""
         if self._worker:
             raise OSError("connection refused")
+        if self.node in self._cluster.lost:
+            await asyncio.sleep(hold)
+            raise TimeoutError
         if self._seq <= seq and not self.ended:
             self._told.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), hold)
         if self.ended:
             raise OSError("connection refused")
+        if self.node in self._cluster.lost:
+            raise TimeoutError
         return self._report()
 
     # The process.
 
     def _config(self) -> Raw:
         known = self._api.find("pods", self._pod["namespace"], self._pod["name"])
-        meta = known["metadata"] if known else self._pod
-        parsed: Raw = json.loads(meta["annotations"][ANNOTATION_CONFIG])
+        if known and self.node not in self._cluster.lost:
+            self._seen = known["metadata"]["annotations"][ANNOTATION_CONFIG]
+        parsed: Raw = json.loads(self._seen)
         return parsed
 
     def _heard(self, change: Any) -> None:
@@ -164,6 +193,11 @@ class Trainer:
     async def _follow(self) -> None:
         """Another worker than the first: it ends well with it, and else by SIGTERM."""
         while self._cluster.ends.get(self._owner) != 0:
+            run = self._cluster.runs.get(self.uid)
+            end, _ = self._mishap(run, run.epoch) if run else (None, 0.0)
+            if end is not None:
+                self._end(end)
+                return
             if await self._interrupted(0.3):
                 return
         self._end(self._words(ExitCode.SUCCESS))
@@ -184,9 +218,10 @@ class Trainer:
             if self._start < run.starts:
                 self._end(self._words(ExitCode.SUPERSEDED))
                 return
-            end = self._mishap(run)
+            end, lasts = self._mishap(run, self._epoch)
             if end is not None:
-                self._end(end)
+                if not await self._interrupted(lasts):
+                    self._end(end)
                 return
             config = self._config()
             if self._epoch >= config["training"]["epochs"] or (config["stop"] and self._epoch):
@@ -203,6 +238,8 @@ class Trainer:
 
     async def _interrupted(self, seconds: float) -> bool:
         """Work for so long; True where SIGTERM has ended it."""
+        if not seconds:
+            return False
         try:
             await asyncio.wait_for(self._sigterm.wait(), seconds)
         except TimeoutError:
@@ -213,31 +250,39 @@ class Trainer:
         self._end(self._words(ExitCode.INTERRUPTED))
         return True
 
-    def _mishap(self, run: Run) -> Ended | None:
+    def _mishap(self, run: Run, epoch: int) -> tuple[Ended | None, float]:
+        """How it ends here, if it does, and after how many seconds without a step."""
         for number, mishap in enumerate(self._cluster.mishaps.get(self.job, ())):
-            if self._epoch == mishap.epoch and run.met.count(number) < mishap.times:
+            if mishap.worker != self._worker:
+                continue
+            if epoch == mishap.epoch and run.met.count(number) < mishap.times:
                 run.met.append(number)
+                lasts: float = 0.0
+                if mishap.stalls:
+                    lasts = duration_seconds(self._config()["training"]["stallTimeout"])
                 if mishap.end.message or mishap.end.pod_reason or mishap.end.reason:
-                    return mishap.end
-                return self._words(mishap.end.code)
-        return None
+                    return mishap.end, lasts
+                return self._words(mishap.end.code, mishap.words), lasts
+        return None, 0.0
 
     def _end(self, end: Ended) -> None:
+        if self.ended:
+            return
         self.ended = True
         if not self._worker:
             self._cluster.ends[self._owner] = end.code
         self._api.listeners.remove(self._heard)
-        self._cluster.training[self.uid].discard(self._pod["name"])
+        del self._cluster.training[self.uid][self.name]
         self._told.set()
         self._done(end)
 
-    def _words(self, code: int) -> Ended:
+    def _words(self, code: int, words: str = "") -> Ended:
         config = self._config()
         metrics = self._metrics()
         told = TerminationMessage(
             exit_code=code,
             reason="Scripted",
-            message="as the script says",
+            message=words or "as the script says",
             epoch=self._epoch,
             epochs=config["training"]["epochs"],
             start_epoch=self._start_epoch,

@@ -10,16 +10,14 @@ from typing import Any
 from kubeseg_operator.clock import parse
 from kubeseg_types.names import LABEL_ATTEMPT, LABEL_CLEANUP_OF, PLURAL
 from tests.faults.api_model import ApiModel, Change
-from tests.faults.controllers import finished, owned_by
+from tests.faults.network import BEHIND
+from tests.faults.objects import deleting, finished, owned_by
 from tests.faults.process import BACKOFF
 from tests.faults.trainer import Cluster
 
 Raw = dict[str, Any]
 #: Fields of an attempt's record that never change once they are set.
 _FIXED = ("number", "jobName", "reservedTime", "uid", "startTime", "endTime", "outcome")
-#: What the operator may write at all, and where.
-_VERBS = {("POST", "jobs"), ("POST", "events"), ("PUT", PLURAL), ("PATCH", "pods")}
-_VERBS |= {("POST", "services"), ("DELETE", "jobs"), ("DELETE", PLURAL), ("PATCH", PLURAL)}
 
 
 def true_conditions(status: Raw) -> list[Raw]:
@@ -33,7 +31,7 @@ def is_true(status: Raw, kind: str) -> bool:
 
 
 @dataclass(slots=True)
-class _Life:
+class Life:
     """What has happened to one TrainingJob, by UID."""
 
     #: Attempt -> UIDs of the Jobs made for it.
@@ -45,19 +43,26 @@ class _Life:
 
 @dataclass(slots=True)
 class Watchdog:
-    """`lenient`: a write may be done by one who no longer knows how things stand. What it makes
-    must be gone again in the end; what it changes or deletes is guarded as ever.
+    """A write may be done by one who no longer knows how things stand (`stale`). What it makes must
+    be gone again in the end; what it changes or deletes is guarded as ever.
     """
 
     api: ApiModel
     cluster: Cluster
     now: Callable[[], datetime]
-    lenient: bool
+    #: Names of the operators that are behind; True: any of them may be.
+    stale: set[str] = field(default_factory=set)
+    all_stale: bool = False
     findings: list[str] = field(default_factory=list)
     foreign: dict[tuple[str, str, str], Raw] = field(default_factory=dict)
-    _lives: dict[str, _Life] = field(default_factory=dict)
+    _lives: dict[str, Life] = field(default_factory=dict)
     _by_operator: set[str] = field(default_factory=set)
     _errands: set[str] = field(default_factory=set)
+    #: UIDs of Jobs that were made late, and of those whose pods a lost node holds.
+    _late: set[str] = field(default_factory=set)
+    _given_up: set[str] = field(default_factory=set)
+    #: Jobs as they were made, by UID.
+    _made: dict[str, Raw] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.api.listeners.append(self._heard)
@@ -67,65 +72,22 @@ class Watchdog:
         if finding not in self.findings:
             self.findings.append(finding)
 
-    # Requests of the operator, before they are done.
+    def is_stale(self, who: str) -> bool:
+        """True of a writer who may not know how things stand."""
+        return self.all_stale or who in self.stale or who.endswith(BEHIND)
 
-    def inspect(self, who: str, verb: str, path: str, body: Raw) -> None:
-        """Every write has a precondition, or is one that can be made only once."""
-        plural, _, name = path.partition("/namespaces/team/")[2].partition("/")
-        if (verb, plural) not in _VERBS:
-            self.say(f"{who} has no business with {verb} {path}")
-            return
-        meta = body.get("metadata", {})
-        if verb == "PUT" and not (meta.get("resourceVersion") and meta.get("uid")):
-            self.say(f"PUT {name} without the version and UID that it replaces")
-        if verb == "PATCH" and not meta.get("uid"):
-            self.say(f"PATCH {name} without a UID")
-        only = {"uid", "resourceVersion", "finalizers"}
-        if (verb, plural) == ("PATCH", PLURAL) and (set(body), set(meta)) != ({"metadata"}, only):
-            self.say(f"PATCH {name} of more than finalizers, or of any version: {body}")
-        if verb == "POST" and plural == "jobs" and not meta["labels"].get(LABEL_CLEANUP_OF):
-            owners = meta.get("ownerReferences", [])
-            if len(owners) != 1 or owners[0]["kind"] != "TrainingJob" or not meta.get("name"):
-                self.say(f"POST of a Job that nobody owns, or without a name: {meta}")
-        if verb == "DELETE":
-            self._inspect_delete(plural, name, body)
+    def given_up(self, child: Raw) -> None:
+        """The pods of this Job are on a lost node, and may go on there."""
+        self._given_up.add(child["metadata"]["uid"])
 
-    def _inspect_delete(self, plural: str, name: str, options: Raw) -> None:
-        only = options.get("preconditions", {})
-        if not only.get("uid"):
-            self.say(f"DELETE {plural}/{name} without a UID")
-        known = self.api.find(plural, "team", name)
-        if known is None or known["metadata"]["uid"] != only.get("uid"):
-            return
-        if plural == PLURAL:
-            if not only.get("resourceVersion"):
-                self.say(f"DELETE {name} without the version that was decided on")
-            self._inspect_ttl(known)
-            return
-        if options.get("propagationPolicy") != "Foreground":
-            self.say(f"DELETE {name} not in the foreground: its pod could outlive it")
-        if finished(known) or LABEL_ATTEMPT not in known["metadata"]["labels"]:
-            return
-        job = self._owner(known)
-        attempts = (job or {}).get("status", {}).get("attempts", [])
-        number = int(known["metadata"]["labels"][LABEL_ATTEMPT])
-        uid = known["metadata"]["uid"]
-        current = [
-            a
-            for a in attempts
-            if a["number"] == number and "endTime" not in a and a.get("uid", uid) == uid
-        ]
-        leaving = job and "deletionTimestamp" in job["metadata"]
-        if job and current and not leaving and not self._life(job).was_suspended:
-            self.say(f"DELETE {name}, the running attempt's Job, without a reason")
+    def as_made(self, child: Raw) -> Raw:
+        """A Job as the operator made it, whatever others have changed of it."""
+        return self._made.get(child["metadata"]["uid"], child)
 
-    def _inspect_ttl(self, job: Raw) -> None:
-        status, ttl = job.get("status", {}), job["spec"].get("ttlSecondsAfterFinished")
-        done = parse(status.get("completionTime"))
-        over = is_true(status, "Complete") or is_true(status, "Failed")
-        early = not done or ttl is None or (self.now() - done).total_seconds() < ttl
-        if not over or early:
-            self.say(f"the TrainingJob is deleted before its time: {status.get('phase')}")
+    def trainers(self, uid: str) -> set[str]:
+        """UIDs of the Jobs that have trainers, but for those that may be there."""
+        running = set(self.cluster.training.get(uid, {}).values())
+        return running - self._late - self._given_up
 
     # What has happened.
 
@@ -139,18 +101,22 @@ class Watchdog:
             self._job_changed(change)
         elif change.plural == "jobs":
             if ours and change.kind == "ADDED":
-                self._child_made(change.raw)
+                self._child_made(change.raw, change.who)
             if ours and change.kind != "ADDED":
-                self._by_operator.add(meta["uid"])
-                if self._owner(change.raw, any_owner=True) is None:
+                if change.kind == "DELETED" or deleting(change.raw):
+                    self._by_operator.add(meta["uid"])
+                if self.owner(change.raw, any_owner=True) is None:
                     self.say(f"{change.who} has changed Job {meta['name']}, of no TrainingJob")
         elif change.plural == "pods":
             self._pod_changed(change, ours=ours)
 
-    def _life(self, job: Raw) -> _Life:
-        return self._lives.setdefault(job["metadata"]["uid"], _Life())
+    def life(self, job: Raw) -> Life:
+        """What has happened to this TrainingJob."""
+        return self._lives.setdefault(job["metadata"]["uid"], Life())
 
-    def _owner(self, child: Raw, *, any_owner: bool = False) -> Raw | None:
+    def owner(self, child: Raw, *, any_owner: bool = False) -> Raw | None:
+        """The TrainingJob of a Job, whatever others have changed of it."""
+        child = self.as_made(child)
         for job in self.api.all(PLURAL):
             if owned_by(child, job["metadata"]["uid"]):
                 return job
@@ -161,24 +127,25 @@ class Watchdog:
         return None
 
     def _job_changed(self, change: Change) -> None:
-        life = self._life(change.raw)
+        life = self.life(change.raw)
         life.was_suspended |= bool(change.raw["spec"].get("suspend"))
         old, new = (change.before or {}).get("status", {}), change.raw.get("status", {})
         if change.kind != "MODIFIED" or old == new:
             return
-        self._attempts_go_forward(life, old, new)
+        self._attempts_go_forward(change, life, old, new)
         self._ends_are_true(old, new)
         self._phases_go_forward(change.raw, old, new)
         if len(true_conditions(new)) > 1:
             self.say(f"several conditions are true: {true_conditions(new)}")
         uid = change.raw["metadata"]["uid"]
         suspended = is_true(new, "Suspended") and not is_true(old, "Suspended")
-        if suspended and not self.lenient and self.cluster.training.get(uid):
+        stale = self.is_stale(change.who)
+        if suspended and not stale and self.trainers(uid):
             self.say("Suspended is true, and a trainer still runs")
         run = self.cluster.runs.get(uid)
         claimed = new.get("progress", {}).get("epoch", 0)
-        # Two who ask the same pod may write its answers out of order, for a moment.
-        if claimed < old.get("progress", {}).get("epoch", 0) and not self.lenient:
+        # Two who ask the same pod may write its answers out of order, as long as both work.
+        if claimed < old.get("progress", {}).get("epoch", 0) and not (stale or self.stale):
             self.say("epochs go back")
         if claimed > (run.epoch if run else 0):
             self.say(f"epoch {claimed} is claimed, of {run.epoch if run else 0} that were trained")
@@ -192,11 +159,11 @@ class Watchdog:
             if attempt["number"] not in open_before or "endTime" not in attempt:
                 continue
             for child in self.api.all("jobs"):
-                alive = not finished(child) and "deletionTimestamp" not in child["metadata"]
+                alive = not finished(child) and not deleting(child)
                 if child["metadata"]["uid"] == attempt.get("uid") and alive:
                     self.say(f"attempt {attempt['number']} is written off, and its Job lives")
 
-    def _attempts_go_forward(self, life: _Life, old: Raw, new: Raw) -> None:
+    def _attempts_go_forward(self, change: Change, life: Life, old: Raw, new: Raw) -> None:
         before = {a["number"]: a for a in old.get("attempts", [])}
         after = new.get("attempts", [])
         numbers = [a["number"] for a in after]
@@ -212,19 +179,34 @@ class Watchdog:
         if any("endTime" not in a for a in after[:-1]):
             self.say(f"two attempts have not ended: {numbers}")
         for attempt in after:
-            was = before.get(attempt["number"], {})
-            for name in _FIXED:
-                if name in was and attempt.get(name) != was[name]:
-                    self.say(f"attempt {attempt['number']}: {name} has changed from {was[name]}")
-            if "uid" in attempt:
-                life.recorded.add(attempt["uid"])
-                if attempt["uid"] not in life.made.get(attempt["number"], []):
-                    self.say(f"attempt {attempt['number']} bears the UID of another's Job")
-        for number in numbers:
-            if number not in life.reserved:
-                life.reserved.add(number)
-                previous = [attempt for attempt in after if attempt["number"] == number - 1]
-                self._reserved_too_early(previous[0] if previous else None, old)
+            self._goes_forward(life, before.get(attempt["number"], {}), attempt)
+        self._reserves(change, life, old, after)
+
+    def _goes_forward(self, life: Life, was: Raw, attempt: Raw) -> None:
+        if attempt.get("preemptions", 0) < was.get("preemptions", 0):
+            self.say(f"attempt {attempt['number']}: a preemption is forgotten")
+        if "endTime" in attempt and "queuedTime" in attempt:
+            self.say(f"attempt {attempt['number']} has ended, and waits in a queue")
+        for name in _FIXED:
+            if name in was and attempt.get(name) != was[name]:
+                self.say(f"attempt {attempt['number']}: {name} has changed from {was[name]}")
+        if "uid" in attempt:
+            life.recorded.add(attempt["uid"])
+            if attempt["uid"] not in life.made.get(attempt["number"], []):
+                self.say(f"attempt {attempt['number']} bears the UID of another's Job")
+
+    def _reserves(self, change: Change, life: Life, old: Raw, after: list[Raw]) -> None:
+        """An attempt comes after its back-off, and when nothing of an earlier one trains."""
+        for attempt in after:
+            number = attempt["number"]
+            if number in life.reserved:
+                continue
+            life.reserved.add(number)
+            previous = [each for each in after if each["number"] == number - 1]
+            self._reserved_too_early(previous[0] if previous else None, old)
+            training = self.trainers(change.raw["metadata"]["uid"])
+            if training and not self.is_stale(change.who):
+                self.say(f"attempt {number} is reserved, and an earlier one trains")
 
     def _reserved_too_early(self, previous: Raw | None, old: Raw) -> None:
         wait = parse(old.get("retry", {}).get("notBefore"))
@@ -247,34 +229,40 @@ class Watchdog:
             self.say("the job has ended, and an attempt of it has not")
         if over and not new.get("completionTime"):
             self.say("the job has ended, and no time says when")
+        if new.get("phase") in {"Queued", "Suspended"} and "startTime" in new:
+            self.say(f"the deadline's clock runs while the job is {new['phase']}")
+        if new.get("phase") == "Queued" and "queueName" not in job["spec"]:
+            self.say("a job without a queue waits in one")
         if new.get("observedGeneration", 0) < old.get("observedGeneration", 0):
             self.say("observedGeneration goes back")
 
-    def _errand_made(self, child: Raw, job: Raw | None) -> None:
+    def _errand_made(self, child: Raw, job: Raw | None, *, late: bool) -> None:
         """A check comes before the first attempt; a clean-up once nothing writes any more."""
         name = child["metadata"]["name"]
-        if name in self._errands and not self.lenient:
+        if name in self._errands and not late:
             self.say(f"Job {name} is made a second time")
         self._errands.add(name)
         run = child["metadata"]["labels"].get(LABEL_CLEANUP_OF)
         if run is not None:
-            if self.cluster.training.get(run) and not self.lenient:
+            if self.trainers(run) and not late:
                 self.say("a run is removed, and a trainer still writes to it")
-        elif job and (job.get("status", {}).get("attempts") and not self.lenient):
+        elif job and job.get("status", {}).get("attempts") and not late:
             self.say(f"Job {name} checks what already trains")
 
-    def _child_made(self, child: Raw) -> None:
-        meta = child["metadata"]
-        job = self._owner(child)
+    def _child_made(self, child: Raw, who: str) -> None:
+        meta, late = child["metadata"], self.is_stale(who)
+        self._made[meta["uid"]] = child
+        if late:
+            self._late.add(meta["uid"])
+        job = self.owner(child)
         if LABEL_ATTEMPT not in meta["labels"]:
-            self._errand_made(child, job)
+            self._errand_made(child, job, late=late)
             return
         if job is None:
             return  # Deleted a moment ago: the garbage collector takes the Job, too.
-        life, number = self._life(job), int(meta["labels"][LABEL_ATTEMPT])
+        life, number = self.life(job), int(meta["labels"][LABEL_ATTEMPT])
         status = job.get("status", {})
         earlier = life.made.setdefault(number, [])
-        late = self.lenient
         if number not in life.reserved:
             self.say(f"Job {meta['name']} is made, and was never reserved")
         if any(uid in life.recorded or uid in self._by_operator for uid in earlier) and not late:
@@ -291,7 +279,8 @@ class Watchdog:
             for c in self.api.all("jobs", meta["namespace"])
             if owned_by(c, job["metadata"]["uid"])
             and not finished(c)
-            and "deletionTimestamp" not in c["metadata"]
+            and not deleting(c)
+            and c["metadata"]["uid"] not in self._late
         ]
         if len(active) > 1 and not late:
             self.say(f"several attempts are active: {active}")
@@ -302,10 +291,9 @@ class Watchdog:
             for child in self.api.all("jobs", change.raw["metadata"]["namespace"])
             if owned_by(change.raw, child["metadata"]["uid"])
         ]
-        if ours and not (owners and self._owner(owners[0], any_owner=True)):
+        if ours and not (owners and self.owner(owners[0], any_owner=True)):
             self.say(f"{change.who} has changed pod {change.raw['metadata']['name']}, not its own")
-        job = self._owner(owners[0]) if owners else None
-        if job and not self.lenient:
-            training = self.cluster.training.get(job["metadata"]["uid"], set())
-            if len({name.rsplit("-", 2)[0] for name in training}) > 1:
-                self.say(f"two attempts train at a time: {sorted(training)}")
+        job = self.owner(owners[0]) if owners else None
+        if job and len(self.trainers(job["metadata"]["uid"])) > 1:
+            names = sorted(self.cluster.training[job["metadata"]["uid"]])
+            self.say(f"two attempts train at a time: {names}")

@@ -9,20 +9,28 @@ from random import Random
 from typing import Any
 
 from kubeseg_operator.clock import stamp
-from kubeseg_types.names import API_VERSION, KIND, LABEL_ATTEMPT, LABEL_JOB, PLURAL
+from kubeseg_types.names import (
+    API_VERSION,
+    DEFAULT_CLAIM,
+    KIND,
+    PLURAL,
+)
 from tests.faults import virtual_time
 from tests.faults.api_model import ApiModel, RefusedError
-from tests.faults.controllers import Controllers, finished, owned_by, terminal
+from tests.faults.controllers import Controllers
 from tests.faults.expectation import shortcomings
+from tests.faults.kueue import Kueue
 from tests.faults.network import Traffic
+from tests.faults.objects import finished, owned_by, terminal
 from tests.faults.process import OperatorProcess, clock
+from tests.faults.requests import Requests
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.schedule import Schedule
+from tests.faults.strangers import NAME, SPACE
 from tests.faults.trainer import Cluster
 from tests.faults.watchdog import Watchdog
 
 Raw = dict[str, Any]
-SPACE, NAME = "team", "job"
 #: Seconds in which everything has converged: less than an audit takes, or several of them where
 #: events get lost, or one who knows no better has been at work.
 PATIENCE, PATIENCE_WITH_AUDITS = 290.0, 3000.0
@@ -31,6 +39,8 @@ SETTLED, QUIET = 75.0, 660.0
 #: Where events get lost, only audits settle it.
 SETTLED_BY_AUDITS = 680.0
 _RESTART = 3.0
+#: Seconds that the operator may need to ask a pod again that could not be reached.
+_LONGEST_POLL = 40.0
 
 
 @dataclass(slots=True)
@@ -61,11 +71,18 @@ class World:
             self.cluster.checks[NAME] = self.scenario.check
         self.cluster.has_room = self.scenario.has_room
         self.cluster.deaf = frozenset({NAME} if self.scenario.deaf else ())
-        self.dog = Watchdog(self.api, self.cluster, clock, lenient=schedule.late_writers)
+        self.dog = Watchdog(self.api, self.cluster, clock)
         self.controllers = Controllers(self.api, self.cluster)
-        self.traffic = Traffic(self.api, schedule, self.dog.inspect, self.dog.say)
+        self.kueue = Kueue(self.api)
+        modes = ["ReadWriteMany" if self.scenario.shared else "ReadWriteOnce"]
+        claim = {"metadata": {"name": DEFAULT_CLAIM}, "spec": {"accessModes": modes}}
+        self.api.create("persistentvolumeclaims", SPACE, claim, who="user")
+        requests = Requests(self.dog, lossy=self._needs_audits)
+        self.traffic = Traffic(self.api, schedule, requests.inspect, self.dog.say)
         self.operators: list[OperatorProcess] = []
         self._started = 0
+        #: Until when nothing could be heard of its pods.
+        self._unheard = -_LONGEST_POLL
         self._retired: set[str] = set()
 
     # What users see and do.
@@ -79,26 +96,27 @@ class World:
         status: Raw = self.job().get("status", {})
         return status
 
-    def _uid(self) -> str:
+    def uid(self) -> str:
+        """Its UID, or ""."""
         return str(self.job().get("metadata", {}).get("uid", ""))
 
     def epochs(self) -> int:
         """Epochs that were trained, as the workspace has them."""
-        run = self.cluster.runs.get(self._uid())
+        run = self.cluster.runs.get(self.uid())
         return run.epoch if run else 0
 
     def starts(self) -> int:
         """How often its trainer was started."""
-        run = self.cluster.runs.get(self._uid())
+        run = self.cluster.runs.get(self.uid())
         return run.starts if run else 0
 
     def training(self) -> bool:
         """A trainer of it runs."""
-        return bool(self.cluster.training.get(self._uid()))
+        return bool(self.cluster.training.get(self.uid()))
 
     def children(self) -> list[Raw]:
         """Its Jobs."""
-        return [c for c in self.api.all("jobs", SPACE) if owned_by(c, self._uid())]
+        return [c for c in self.api.all("jobs", SPACE) if owned_by(c, self.uid())]
 
     def pods(self) -> list[Raw]:
         """Its pods that have not ended."""
@@ -138,10 +156,29 @@ class World:
         if self.job():
             self.api.delete(PLURAL, SPACE, NAME, {"propagationPolicy": policy}, who="user")
 
-    def delete_pods(self, at_most: int = 99) -> None:
-        """Delete its pods, as `kubectl delete pod` does."""
+    def delete_pods(self, at_most: int = 99, *, force: bool = False) -> None:
+        """Delete its pods, as `kubectl delete pod` does, or `kubectl delete pod --force`."""
+        options = {"gracePeriodSeconds": 0} if force else {}
         for pod in self.pods()[-at_most:]:
-            self.api.delete("pods", SPACE, pod["metadata"]["name"], {}, who="user")
+            self.api.delete("pods", SPACE, pod["metadata"]["name"], options, who="user")
+
+    def change_children(self, **patch: Any) -> None:
+        """Change its Jobs that have not ended, as `kubectl patch job` does."""
+        for child in self.children():
+            if not finished(child):
+                self.api.patch("jobs", SPACE, child["metadata"]["name"], patch, who="user")
+
+    def lose_node(self, *, power: bool) -> None:
+        """The first node falls silent; without `power` all that runs on it is gone, too."""
+        self.controllers.nodes.lose(self.cluster.nodes[0], power=power)
+
+    def find_node(self) -> None:
+        """It answers again."""
+        self.controllers.nodes.find(self.cluster.nodes[0])
+
+    def taint_node(self) -> None:
+        """Somebody says that it is off (`out-of-service`)."""
+        self.controllers.nodes.out_of_service(self.cluster.nodes[0])
 
     def delete_children(self, policy: str = "Background") -> None:
         """Delete its Jobs, as `kubectl delete job` does."""
@@ -158,34 +195,6 @@ class World:
 
         self.api.admission = refuse
 
-    def put_foreign_job(self) -> None:
-        """A Job of somebody else's, with the first attempt's name."""
-        self._foreign("jobs", {"metadata": {"name": f"{NAME}-1"}, "spec": {"suspend": True}})
-
-    def remove_foreign_job(self) -> None:
-        """Its owner takes it away."""
-        del self.dog.foreign["jobs", SPACE, f"{NAME}-1"]
-        self.api.delete("jobs", SPACE, f"{NAME}-1", {}, who="user")
-
-    def put_strangers(self) -> None:
-        """Objects that bear our labels, and are not ours."""
-        meta: Raw = {"labels": {LABEL_JOB: NAME, LABEL_ATTEMPT: "1"}}
-        template = {"suspend": True}
-        self._foreign("jobs", {"metadata": meta | {"name": "stranger"}, "spec": template})
-        other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": "no-uid"}
-        owned = meta | {"name": "owned", "ownerReferences": [other | {"controller": True}]}
-        self._foreign("configmaps", {"metadata": {"name": "c"}})
-        uid = self.api.get("configmaps", SPACE, "c")["metadata"]["uid"]
-        owned["ownerReferences"][0]["uid"] = uid
-        self._foreign("jobs", {"metadata": owned, "spec": template})
-        for name in ("copy", "debugger"):
-            self._foreign("pods", {"metadata": meta | {"name": name}, "spec": {"nodeName": "n"}})
-            self.api.put_status("pods", SPACE, name, {"phase": "Running"}, who="user")
-
-    def _foreign(self, plural: str, body: Raw) -> None:
-        made = self.api.create(plural, SPACE, body, who="user")
-        self.dog.foreign[plural, SPACE, made["metadata"]["name"]] = made
-
     # Operators.
 
     def start_operator(self) -> OperatorProcess:
@@ -201,11 +210,17 @@ class World:
         if operator.who not in self._retired:
             asyncio.get_running_loop().call_later(_RESTART, self.start_operator)
 
+    def _twin(self) -> None:
+        """From now on any of them may be behind the others."""
+        self.dog.all_stale = True
+        self.start_operator()
+
     def _retire(self, operator: OperatorProcess) -> None:
         self._retired.add(operator.who)
         operator.kill()
 
-    def _kill(self) -> None:
+    def kill_operator(self) -> None:
+        """SIGKILL for the one that has worked longest."""
         if self.operators:
             self.operators[0].kill()
 
@@ -220,6 +235,13 @@ class World:
         loop = asyncio.get_running_loop()
         loop.call_later(self.schedule.freeze.seconds, frozen.wake)
         loop.call_later(self.schedule.freeze.seconds + 20, self._retire, frozen)
+        self.dog.stale.add(frozen.who)
+
+    def cut_watches(self, plural: str, seconds: float) -> None:
+        """All watches of a kind end, and begin anew after so long."""
+        for operator in self.operators:
+            operator.feed.cut(plural, seconds)
+        self._unheard = asyncio.get_running_loop().time() + seconds
 
     # The run.
 
@@ -228,16 +250,18 @@ class World:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: self.dog.say(f"loop: {context}"))
         for at in self.schedule.kills:
-            loop.call_at(at, self._kill)
+            loop.call_at(at, self.kill_operator)
         if self.schedule.freeze:
             loop.call_at(self.schedule.freeze.at, self._freeze)
         if self.schedule.twin is not None:
-            loop.call_at(self.schedule.twin, self.start_operator)
+            loop.call_at(self.schedule.twin, self._twin)
         if self.schedule.dark:
             self.cluster.unreachable = True
             loop.call_at(self.schedule.dark, setattr, self.cluster, "unreachable", False)
+        if "queueName" in self.scenario.spec and self.scenario.kueue:
+            self.kueue.install()
         self.start_operator()
-        if not self.schedule.disturbed:
+        if self.schedule.calm:
             self._monitor = loop.create_task(self._watch_progress())
         if self.scenario.before:
             await self.scenario.before(self)
@@ -259,10 +283,13 @@ class World:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(0.25)
-            what = (self._uid(), self.epochs(), self.starts())
+            if self.cluster.lost or self.cluster.unreachable:
+                self._unheard = loop.time()
+            what = (self.uid(), self.epochs(), self.starts())
             since = seen.setdefault(what, loop.time())
             known = self.status().get("progress", {}).get("epoch", 0)
-            if known < what[1] and loop.time() - since > 2.0 and self.training():
+            heard = loop.time() - self._unheard > _LONGEST_POLL
+            if known < what[1] and loop.time() - since > 2.0 and self.training() and heard:
                 self.dog.say(f"epoch {what[1]} has ended, and status tells of {known}")
 
     async def _converge(self) -> None:
@@ -271,7 +298,8 @@ class World:
         if self.schedule.freeze:
             horizon.append(self.schedule.freeze.at + self.schedule.freeze.seconds + 21)
         await asyncio.sleep(max(0.0, max(horizon) - loop.time()))
-        until = loop.time() + (PATIENCE_WITH_AUDITS if self._needs_audits else PATIENCE)
+        patience = PATIENCE_WITH_AUDITS if self._needs_audits else PATIENCE
+        until = loop.time() + max(patience, self.scenario.patience)
         while (missing := shortcomings(self)) and loop.time() < until:
             if self.dog.findings:
                 break
@@ -302,13 +330,16 @@ class World:
             key=lambda e: int(e["metadata"]["resourceVersion"]),
         )
         attempts = self.status().get("attempts", [])
+        told = " ".join(event["reason"] for event in events)
+        if self.scenario.events not in {None, told} and not self.schedule.disturbed:
+            self.dog.say(f"events {told!r}, not {self.scenario.events!r}")
         return Outcome(
             self.schedule,
             list(self.dog.findings),
             traffic.writes,
             traffic.writes + traffic.reads,
             " ".join(f"{a.get('outcome')}/{a.get('reason')}" for a in attempts),
-            " ".join(event["reason"] for event in events),
+            told,
             list(traffic.done),
         )
 

@@ -8,7 +8,8 @@ import pytest
 
 from kubeseg_operator.client import Client
 from kubeseg_operator.connection import connect
-from tests.faults.conformance import TRACES, Recorder
+from tests.faults.conformance import TRACES
+from tests.faults.recorder import Recorder
 from tests.faults.test_model import lines_of_the_model
 from tests.support.cluster import ROOT, Namespace
 

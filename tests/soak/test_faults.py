@@ -7,7 +7,8 @@ from itertools import islice
 import pytest
 
 from tests.faults.__main__ import schedules, undisturbed
-from tests.faults.mutants import MUTANTS, WANTED, try_mutant
+from tests.faults.mutants import MUTANTS
+from tests.faults.survey import WANTED, try_mutant
 from tests.faults.world import run
 
 SCHEDULES = 10_000

@@ -161,14 +161,26 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
     attempt = admitted(draft, attempt)
     # The newest of each worker: where others suspended the Job, or had it make more pods, there
     # are older and surplus ones.
+    last_end = max((pod.ended_at or "" for pod in pods), default="")
     pods = newest_of_each(since_admission(draft, child, pods))
+    if not pods and (live or draft.again_at(last_end, PATIENCE)):
+        # Those that Kueue has taken away are replaced once they have ended.
+        draft.again_after(LOOK_AGAIN)
+        return draft.decided(starting(attempt))
     pods = [pod for pod in pods if pod.index < spec.workers]
     live = [pod for pod in pods if not pod.ended]
     if any(pod.ended or pod.exit_code is not None for pod in pods):
         # Its trainer has ended; how, is decided when the Job controller has counted it.
-        draft.again_after(LOOK_AGAIN)
-        return draft.unchanged()
+        return _as_before(draft, attempt)
     return _standing(draft, attempt, child, live)
+
+
+def _as_before(draft: Draft, attempt: Attempt) -> Decision:
+    """Nothing new is known of where it stands; but a queue that has admitted it is behind it."""
+    draft.again_after(LOOK_AGAIN)
+    if draft.before.phase is Phase.QUEUED:
+        return draft.decided(starting(attempt))
+    return draft.unchanged()
 
 
 def _bring_config(draft: Draft, attempt: Attempt, live: list[Pod]) -> None:
@@ -266,8 +278,7 @@ def _watch_over_service(draft: Draft, attempt: Attempt, child: Child) -> None:
 def _without_pod(draft: Draft, attempt: Attempt, child: Child, latest: list[Pod]) -> Decision:
     """A worker has no pod."""
     if has_begun(attempt, child, queued=draft.spec.queue_name is not None):
-        draft.again_after(LOOK_AGAIN)
-        return draft.unchanged()
+        return _as_before(draft, attempt)
     found = hold_up(draft, draft.spec, draft.settings.image, child, None)
     if isinstance(found, Ask):
         return draft.ask(found)

@@ -67,12 +67,11 @@ class Draft:
         return changed
 
     def child_of(self, attempt: Attempt) -> Child | None:
-        """The Job of this attempt, by the UID that was recorded, or by name before that."""
+        """The Job of this attempt, by the UID that was recorded, or by name before that: its label
+        may have been changed.
+        """
         for child in self.seen.children:
-            if attempt.uid is not None:
-                if child.uid == attempt.uid:
-                    return child
-            elif child.name == attempt.job_name and child.attempt == attempt.number:
+            if child.uid == attempt.uid or (attempt.uid is None and child.name == attempt.job_name):
                 return child
         return None
 

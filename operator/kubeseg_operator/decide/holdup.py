@@ -50,8 +50,11 @@ def hold_up(
 
 def _without_pod(draft: Draft, child: Child) -> Obstacle | Ask | None:
     if child.started is None:
-        # In a burst the Job controller needs minutes: that is no obstacle yet.
-        if draft.again_at(child.created, CONTROLLER_PATIENCE):
+        # In a burst the Job controller needs minutes: that is no obstacle yet. One that waited in
+        # a queue is taken up when it is admitted, which is when the deadline's clock began.
+        queued = draft.spec.queue_name is not None
+        since = max(child.created, (draft.status.start_time if queued else None) or "")
+        if draft.again_at(since, CONTROLLER_PATIENCE):
             return None
         return obstacles.no_controller(child)
     if draft.again_at(child.started, FIRST_LOOK):

@@ -85,4 +85,5 @@ def has_begun(attempt: Attempt, child: Child, *, queued: bool) -> bool:
     """Whether its trainer ran, since Kueue admitted it last."""
     if attempt.start_time is None:
         return False
-    return not (queued and child.started and child.started > attempt.start_time)
+    # A Job that is admitted anew has no start until its controller has taken it up.
+    return not queued or (child.started is not None and child.started <= attempt.start_time)

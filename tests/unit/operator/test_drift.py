@@ -13,6 +13,7 @@ from tests.support.operator_decisions import look, of, standing
 from tests.support.operator_objects import (
     CHILD_UID,
     UID,
+    attempt,
     child,
     ended_pod,
     job,
@@ -50,6 +51,17 @@ def test_what_is_put_right(changed: dict[str, Any], patch: dict[str, Any] | None
     seen = Observed(children=(found,), pods=(running_pod(KNOWN),), confirmed=frozenset(Ask))
     mends = [a for a in look(KNOWN, seen).actions if isinstance(a, MendChild)]
     assert mends == ([MendChild("job-1", CHILD_UID, patch)] if patch else [])
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_a_job_that_bears_another_attempts_number_is_known_by_its_name(number: int) -> None:
+    """Its UID is not in status yet."""
+    known = job(status={"attempts": [attempt()]})
+    seen = Observed(children=(replace(child(), attempt=number),), pods=(running_pod(known),))
+    decision = look(known, seen)
+    assert standing(decision) == ("Running", "TrainerRunning")
+    assert decision.status.attempts[0].uid == CHILD_UID
+    assert [type(action) for action in decision.actions] == [MendChild]
 
 
 def test_a_job_that_has_lost_its_owner_gets_it_back() -> None:

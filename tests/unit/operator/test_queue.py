@@ -295,6 +295,29 @@ def test_a_readmission_that_nobody_saw_is_followed() -> None:
     assert standing(decision) == ("Starting", "Starting")
 
 
+def test_an_admitted_job_is_no_longer_queued_until_its_controller_takes_it_up() -> None:
+    """Kueue has taken its start time away, and created it was long ago."""
+    waits = running_attempt(queuedTime=at(-900), preemptions=1)
+    known = job(spec=SPEC, status={"attempts": [waits], "phase": "Queued"})
+    long_ago: dict[str, Any] = {"suspended": False, "creationTimestamp": at(-1000)}
+    decision = look(known, seen(ended_pod(75, gone=True), **long_ago))
+    assert standing(decision) == ("Starting", "Starting")
+    never = {"attempts": [attempt(queuedTime=at(-900), uid=CHILD_UID)], "phase": "Queued"}
+    decision = look(job(spec=SPEC, status=never), seen(**long_ago))
+    assert standing(decision) == ("Starting", "Starting")
+    assert decision.status.start_time == at(0)
+
+
+def test_nothing_is_in_the_way_of_a_readmitted_job_whose_pods_still_end() -> None:
+    """They are replaced once they have ended, and that takes as long as they were given."""
+    waits = running_attempt(queuedTime=at(-60), preemptions=1)
+    known = job(spec=SPEC, status={"attempts": [waits], "phase": "Queued"})
+    leaving = running_pod(known, deletionTimestamp=at(0))
+    decision = look(known, seen(leaving, suspended=False, started=at(-18), found=None))
+    assert decision.ask is None
+    assert standing(decision) == ("Starting", "Starting")
+
+
 def test_the_end_is_told_by_the_newest_pod() -> None:
     known = queued(**BEGUN)
     before = ended_pod(75, gone=True, uid="old", name="job-1-0-old")

@@ -162,7 +162,8 @@ async def test_what_others_took_from_a_job_is_given_back(
     bare: dict[str, object] = {"labels": {}, "ownerReferences": []}
     world.api.change("jobs", "team", "job-1", metadata=bare)
     world.api.untold.clear()  # a watch with a selector tells that it is gone
-    world.store.drop_child(KEY, "job-1", made["uid"], for_good=True)
+    version = world.api.objects["jobs", "team", "job-1"]["metadata"]["resourceVersion"]
+    world.store.drop_child(KEY, "job-1", made["uid"], version)
     if how is not None:
         world.api.faults.append(Fault(on("PATCH", "jobs"), how))
         with contextlib.suppress(ApiError, ApiUnreachableError):
@@ -185,6 +186,21 @@ async def test_a_job_that_somebody_else_owns_by_now_is_left_alone(world: World) 
     await world.settle()
     assert world.api.objects["jobs", "team", "job-1"]["metadata"]["ownerReferences"] == [owner]
     assert "delete jobs" not in world.api.writes
+
+
+async def test_a_job_in_the_place_of_one_that_was_changed_is_left_alone(world: World) -> None:
+    """The store does not know yet; a patch of another UID is no conflict, but invalid."""
+    await world.settle()
+    world.run_pod()
+    await world.settle()
+    spec = world.api.objects["jobs", "team", "job-1"]["spec"]
+    world.api.change("jobs", "team", "job-1", spec=spec | {"parallelism": 3})
+    world.api.tell(world.intake)
+    foreign = raw_child(owner=None, uid="foreign")
+    world.api.objects["jobs", "team", "job-1"] = foreign
+    await world.visit()
+    assert world.api.objects["jobs", "team", "job-1"] == foreign
+    assert not world.store.children(KEY)
 
 
 async def test_a_job_deleted_by_hand_is_followed_by_the_next_attempt(world: World) -> None:

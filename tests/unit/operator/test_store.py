@@ -48,10 +48,33 @@ def test_old_news_brings_nothing_back_that_a_watch_has_told_to_be_gone() -> None
     store = Store()
     intake = Intake(store, lambda _key: None)
     intake.take(JOBS, raw_job(), deleted=True)
-    intake.take(CHILDREN, raw_child(), deleted=True)
+    intake.take(CHILDREN, raw_child(resourceVersion="201"), deleted=True)
     assert not intake.take(JOBS, raw_job())
     assert not intake.take(CHILDREN, raw_child())
     assert intake.take(JOBS, raw_job(uid="its namesake"))
+
+
+def test_what_lost_its_label_comes_back_with_it() -> None:
+    """To a watch by label it was gone, in the version in which the label was taken."""
+    store = Store()
+    intake = Intake(store, lambda _key: None)
+    intake.take(CHILDREN, raw_child())
+    assert intake.take(CHILDREN, raw_child(resourceVersion="201"), deleted=True)
+    assert intake.take(CHILDREN, raw_child(resourceVersion="202"))
+    # What a slow watch tells once more is older than what is known.
+    assert not intake.take(CHILDREN, raw_child(resourceVersion="201"), deleted=True)
+    assert [each.version for each in store.children(KEY)] == ["202"]
+
+
+def test_a_job_is_its_owners_whatever_its_label_says() -> None:
+    told: list[Key] = []
+    store = Store()
+    intake = Intake(store, told.append)
+    raw = raw_child()
+    raw["metadata"]["labels"] = {"kubeseg.dev/job": "other", "kubeseg.dev/attempt": "1"}
+    intake.take(CHILDREN, raw)
+    assert told == [KEY]
+    assert [each.labelled for each in store.children(KEY)] == [False]
 
 
 def test_a_404_alone_is_no_end_for_good() -> None:

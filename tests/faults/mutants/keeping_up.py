@@ -1,0 +1,61 @@
+"""The store, the queue, and what is kept up to date."""
+
+from tests.faults.mutate import Mutant
+
+MUTANTS = (
+    Mutant(
+        "deleted-jobs-live-on",
+        "store",
+        "        del family.children[name]\n",
+        "",
+    ),
+    Mutant(
+        "gone-pods-are-not-dropped",
+        "observe",
+        "            if pod.uid not in found and not pod.gone:\n",
+        "            if pod.uid not in found and not pod.gone and pod.exit_code is not None:\n",
+    ),
+    Mutant(
+        "the-dead-tell-nothing",
+        "store",
+        "        family.pods[pod.name] = replace(pod, gone=True)\n",
+        "        family.pods.pop(pod.name, None)\n",
+    ),
+    Mutant(
+        "deletions-are-not-audited",
+        "audit",
+        "            behind |= {",
+        "            _ = {",
+    ),
+    Mutant(
+        "nobody-comes-again",
+        "reconcile",
+        "            requeue = decision.requeue_after\n",
+        "            requeue = None\n",
+    ),
+    Mutant(
+        "nobody-asks-for-progress",
+        "reconcile",
+        "            self._poller.aim(key, target_of(",
+        "            self._poller.aim(key, None and target_of(",
+    ),
+    Mutant(
+        "everything-is-worth-a-write",
+        "conditions",
+        "    return old.to_dict() != new.to_dict()\n",
+        "    return bool(old.to_dict()) or bool(new.to_dict())\n",
+    ),
+    Mutant(
+        "what-is-due-later-never-comes",
+        "work_queue",
+        "            heapq.heappush(self._heap, (due, next(self._order), key))\n"
+        "            self._arm()\n",
+        "            heapq.heappush(self._heap, (due, next(self._order), key))\n",
+    ),
+    Mutant(
+        "failed-visits-are-forgotten",
+        "work_queue",
+        "        self.add(key, delay)\n        return delay\n",
+        "        return delay\n",
+    ),
+)

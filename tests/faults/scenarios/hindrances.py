@@ -1,0 +1,66 @@
+"""What stands in the way: taken names, strangers, quota, no room, a spec from the future."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tests.faults import strangers
+from tests.faults.scenarios.acts import room_later, suspend_resume
+from tests.faults.scenarios.scenario import ONE_MORE, TRAINED, Scenario, wait
+
+if TYPE_CHECKING:
+    from tests.faults.world import World
+
+
+async def _take_name(world: World) -> None:
+    strangers.put_foreign_job(world)
+
+
+async def _give_name_back(world: World) -> None:
+    await wait(world, lambda: world.status().get("phase") == "Blocked")
+    await asyncio.sleep(5)
+    strangers.remove_foreign_job(world)
+
+
+async def _strangers(world: World) -> None:
+    strangers.put_strangers(world)
+
+
+async def _full_quota(world: World) -> None:
+    world.refuse_jobs('jobs.batch "job-1" is forbidden: exceeded quota: small')
+
+
+async def _more_quota(world: World) -> None:
+    await wait(world, lambda: world.status().get("phase") == "Blocked")
+    await asyncio.sleep(5)
+    world.refuse_jobs(None)
+
+
+SCENARIOS = (
+    Scenario("name-taken", before=_take_name, act=_give_name_back),
+    Scenario(
+        "name-taken-for-good",
+        before=_take_name,
+        phase="Blocked",
+        reasons=("NameTaken",),
+        story="None/None",
+    ),
+    Scenario("strangers", before=_strangers),
+    Scenario(
+        "strangers-suspend",
+        before=_strangers,
+        act=suspend_resume,
+        story=f"Interrupted/Suspended {TRAINED}",
+        allowed=f"{ONE_MORE}{TRAINED}",
+    ),
+    Scenario("blocked-for-a-while", has_room=False, act=room_later),
+    Scenario("quota", before=_full_quota, act=_more_quota),
+    Scenario(
+        "invalid",
+        spec={"fromTheFuture": True},
+        phase="Failed",
+        reasons=("InvalidSpec",),
+        story="",
+    ),
+)
