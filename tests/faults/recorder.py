@@ -105,8 +105,10 @@ class Recorder:
         self.lines.append(f"{label}: {told} {kept}")
 
     async def until(self, label: str, what: Callable[[], Awaitable[Any]]) -> None:
-        """Until it is so, by the work of others; 30 seconds at most."""
-        for _ in range(300):
+        """Until it is so, by the work of others; two minutes at most: the garbage collector looks
+        for new kinds twice a minute.
+        """
+        for _ in range(1200):
             if await what():
                 self.lines.append(f"{label}: so")
                 return
