@@ -73,12 +73,10 @@ class QueueStandIn:
     """Looks after the Jobs of one namespace. `room`: queue → how many Jobs may run in it."""
 
     def __init__(self, cluster: TestCluster, namespace: str, room: Mapping[str, int]) -> None:
-        settings = cluster.cluster.status().settings
-        assert settings is not None
         pki = Layout(cluster.cluster.directory).pki
         tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-        server = f"https://{LOOPBACK}:{settings.ports.api}"
+        server = f"https://{LOOPBACK}:{cluster.settings.ports.api}"
         self._http = httpx.Client(base_url=server, verify=tls, trust_env=False)
         self._jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         self._workloads = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/workloads"
