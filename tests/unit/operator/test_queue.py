@@ -70,6 +70,15 @@ NO_QUOTA = (
         (workload(quota("Pending", NO_QUOTA), active=False), "Deactivated", "spec.active"),
         (
             workload(
+                quota("Pending", NO_QUOTA),
+                {"type": "Evicted", "status": "True", "reason": "Deactivated", "message": "Why."},
+                active=False,
+            ),
+            "Deactivated",
+            "is deactivated (Why): set",
+        ),
+        (
+            workload(
                 quota("QuotaReserved", "", "True"),
                 checks=[{"name": "budget", "state": "Pending", "message": "asks for money"}],
             ),
@@ -79,11 +88,42 @@ NO_QUOTA = (
         (workload(quota("QuotaReserved", "", "True")), "Queued", "about to start"),
         (
             workload(
-                quota("Pending", ""),
-                {"type": "Evicted", "status": "True", "message": "Preempted for x"},
+                quota("QuotaReserved", "Quota reserved in ClusterQueue c", "True"),
+                {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "for x"},
             ),
-            "Pending",
-            "Preempted for x",
+            "Preempted",
+            ": for x.",
+        ),
+        (
+            workload(
+                quota("QuotaReserved", "Quota reserved in ClusterQueue c", "True"),
+                {"type": "Evicted", "status": "False", "reason": "QuotaReserved", "message": "y"},
+            ),
+            "Queued",
+            "about to start",
+        ),
+        (
+            workload(quota("Inadmissible", "LocalQueue q is terminating or missing")),
+            "Inadmissible",
+            "Make this LocalQueue",
+        ),
+        (
+            workload(quota("Inadmissible", "ClusterQueue c is terminating or missing")),
+            "Inadmissible",
+            "Whoever runs Kueue",
+        ),
+        (
+            workload(quota("Inadmissible", "LocalQueue q is stopped")),
+            "Inadmissible",
+            "Whoever runs Kueue",
+        ),
+        (
+            workload(
+                quota("Pending", ""),
+                {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "for x"},
+            ),
+            "Preempted",
+            ": for x.",
         ),
     ],
 )
