@@ -335,6 +335,21 @@ def test_a_readmission_that_nobody_saw_is_followed() -> None:
     assert standing(decision) == ("Starting", "Starting")
 
 
+def test_a_pod_that_lives_is_of_this_admission_whatever_the_clocks_say() -> None:
+    """The Job's start is by the controller's clock, the pod's creation by the API server's."""
+    known = queued(attempts=[attempt(queuedTime=at(-30))], phase="Queued")
+    pod = running_pod(known, creationTimestamp=at(-30))
+    decision = look(known, seen(pod, suspended=False, started=at(-29)))
+    assert standing(decision) == ("Running", "TrainerRunning")
+
+
+def test_a_pod_that_still_ends_is_not_of_this_admission() -> None:
+    known = queued(**BEGUN)
+    leaving = running_pod(known, deletionTimestamp=at(-3))
+    decision = look(known, seen(leaving, suspended=False, started=at(-2), found=None))
+    assert standing(decision) == ("Starting", "Starting")
+
+
 def test_the_end_is_told_by_the_newest_pod() -> None:
     known = queued(**BEGUN)
     before = ended_pod(75, gone=True, uid="old", name="job-1-0-old")
