@@ -19,6 +19,7 @@ NAMESPACE, NODE_PORT = "kubeseg-queued", 80
 QUEUE, CLUSTER_QUEUE = "team-a", "training"
 #: What the tiny trainings ask for, each; the queue has room for one.
 ONE, TWO = {"cpu": "500m", "memory": "2Gi"}, {"cpu": "1", "memory": "4Gi"}
+NO_ROOM = "insufficient unused quota"
 WORKLOADS = "workloads.kueue.x-k8s.io"
 
 
@@ -84,15 +85,14 @@ def gone(kubeseg: Installation, job: str) -> None:
     wait_for(f"the Workload of {job} goes", lambda: not workloads(kubeseg, f"{job}-1"))
 
 
-def waits(kubeseg: Installation, job: str, reason: str) -> str:
-    """Why the job waits, once this is the reason."""
+def waits(kubeseg: Installation, job: str, *words: str) -> str:
+    """Why the job waits, once these words are in it. The reason is read again every 15 s."""
 
     def look(status: dict[str, Any]) -> bool:
-        blocked = [c for c in status.get("conditions", []) if c["type"] == "Blocked"]
-        return status.get("phase") == "Queued" and blocked[0]["reason"] == reason
+        why = status.get("summary", {}).get("why", "")
+        return status.get("phase") == "Queued" and all(word in why for word in words)
 
-    status = kubeseg.wait_status(job, f"Queued, {reason}", look, 60)
-    why: str = status["summary"]["why"]
+    why: str = kubeseg.wait_status(job, f"Queued, {words}", look, 60)["summary"]["why"]
     return why
 
 
@@ -108,11 +108,12 @@ def test_the_second_waits_until_the_first_has_ended(kubeseg: Installation) -> No
     kubeseg.apply(queued_job("first", epochs=12))
     kubeseg.wait_epoch("first", 1)
     kubeseg.apply(queued_job("second", epochs=3))
-    why = waits(kubeseg, "second", "WaitingForQuota")
+    why = waits(kubeseg, "second", NO_ROOM)
     assert f'attempt 1 waits in queue "{QUEUE}": ' in why
     (workload,) = workloads(kubeseg, "second-1")
     reserved = [c for c in workload["status"]["conditions"] if c["type"] == "QuotaReserved"]
     assert reserved[0]["message"] in why, "Kueue's own words"
+    assert kubeseg.condition("second", "Blocked")["reason"] == reserved[0]["reason"]
     assert pods(kubeseg, "second") == []
 
     first = finished_well(kubeseg, "first", 12)
@@ -136,7 +137,7 @@ def test_a_preempted_training_goes_on_from_its_checkpoint(kubeseg: Installation)
     done = kubeseg.history("patient")
     assert len(done) >= 3
     assert len(done) < 30, "preempted in the middle"
-    why = waits(kubeseg, "patient", "WaitingForQuota")
+    why = waits(kubeseg, "patient", NO_ROOM)
     assert "about to start" not in why
 
     finished_well(kubeseg, "hasty", 8)
@@ -156,12 +157,12 @@ def test_suspended_by_the_user_in_the_queue_and_out_of_it(kubeseg: Installation)
     kubeseg.apply(queued_job("runs", epochs=30))
     kubeseg.wait_epoch("runs", 1)
     kubeseg.apply(queued_job("waits", epochs=3))
-    waits(kubeseg, "waits", "WaitingForQuota")
+    waits(kubeseg, "waits", NO_ROOM)
     edit(kubeseg, "waits", suspend=True)
     kubeseg.wait_job("waits", "Suspended", 60)
     wait_for("its Workload goes", lambda: not workloads(kubeseg, "waits-1"))
     edit(kubeseg, "waits", suspend=False)
-    waits(kubeseg, "waits", "WaitingForQuota")
+    waits(kubeseg, "waits", NO_ROOM)
 
     edit(kubeseg, "runs", suspend=True)
     status = kubeseg.wait_job("runs", "Suspended", 60)
@@ -178,7 +179,7 @@ def test_deleted_in_the_queue_nothing_stays(kubeseg: Installation) -> None:
     kubeseg.apply(queued_job("blocks", epochs=500))
     kubeseg.wait_epoch("blocks", 1)
     kubeseg.apply(queued_job("unwanted", epochs=3))
-    waits(kubeseg, "unwanted", "WaitingForQuota")
+    waits(kubeseg, "unwanted", NO_ROOM)
     assert len(workloads(kubeseg, "unwanted-1")) == 1
     for job in ("unwanted", "blocks"):
         kubeseg.kubectl("delete", "tj", job, "--timeout=60s")
@@ -187,7 +188,7 @@ def test_deleted_in_the_queue_nothing_stays(kubeseg: Installation) -> None:
 
 def test_a_queue_that_is_not_there(kubeseg: Installation) -> None:
     kubeseg.apply(queued_job("astray", epochs=3, queueName="team-z"))
-    why = waits(kubeseg, "astray", "Misconfigured")
+    why = waits(kubeseg, "astray", "doesn't exist")
     assert "LocalQueue team-z doesn't exist. Make this LocalQueue" in why
     kubeseg.apply(kueue.local_queue("team-z", CLUSTER_QUEUE))
     finished_well(kubeseg, "astray", 3)
@@ -195,7 +196,7 @@ def test_a_queue_that_is_not_there(kubeseg: Installation) -> None:
 
 def test_several_workers_are_admitted_together(kubeseg: Installation) -> None:
     kubeseg.apply(queued_job("pair", epochs=6, workers=2))
-    why = waits(kubeseg, "pair", "ExceedsMaxQuota")
+    why = waits(kubeseg, "pair", "maximum capacity")
     assert "ask for less in spec.resources" in why
     assert pods(kubeseg, "pair") == [], "all or none"
     room_for(kubeseg, TWO)
@@ -204,3 +205,58 @@ def test_several_workers_are_admitted_together(kubeseg: Installation) -> None:
     status = finished_well(kubeseg, "pair", 6)
     assert len(status["attempts"]) == 1
     room_for(kubeseg, ONE)
+
+
+def test_its_workload_deactivated_and_deleted_and_its_queue_stopped(kubeseg: Installation) -> None:
+    kubeseg.apply(queued_job("pushed", epochs=120))
+    kubeseg.wait_epoch("pushed", 1)
+
+    def runs_again(times: int) -> None:
+        def look(status: dict[str, Any]) -> bool:
+            preempted = status["attempts"][0].get("preemptions")
+            return status["phase"] == "Running" and preempted == times
+
+        kubeseg.wait_status("pushed", f"preempted {times} times, and runs", look, 90)
+
+    (workload,) = workloads(kubeseg, "pushed-1")
+    name = workload["metadata"]["name"]
+    for active in (False, True):
+        patch = json.dumps({"spec": {"active": active}})
+        kubeseg.kubectl("patch", WORKLOADS, name, "--type=merge", "-p", patch)
+        if not active:
+            waits(kubeseg, "pushed", f"Workload {name} is deactivated")
+    runs_again(1)
+
+    for policy in ("HoldAndDrain", "None"):
+        patch = json.dumps({"spec": {"stopPolicy": policy}})
+        kubeseg.kubectl("patch", "clusterqueue", CLUSTER_QUEUE, "--type=merge", "-p", patch)
+        if policy != "None":
+            why = waits(kubeseg, "pushed", "stopped")
+            assert "Whoever runs Kueue must put this right" in why
+    runs_again(2)
+
+    kubeseg.kubectl("delete", WORKLOADS, name)
+    runs_again(3)
+    edit(kubeseg, "pushed", stop=True)
+    status = kubeseg.wait_job("pushed", "Succeeded")
+    assert len(status["attempts"]) == 1
+    epochs = [entry["epoch"] for entry in kubeseg.history("pushed")]
+    assert epochs == list(range(1, len(epochs) + 1))
+
+
+def test_kueue_goes_and_comes_back(kubeseg: Installation, manager: Kueue) -> None:
+    kubeseg.apply(queued_job("on", epochs=500))
+    kubeseg.wait_epoch("on", 1)
+    manager.stop()
+    try:
+        kubeseg.apply(queued_job("meanwhile", epochs=3))
+        status = kubeseg.wait_job("meanwhile", "Blocked", 60)
+        assert 'failed calling webhook "mjob.kb.io"' in status["summary"]["why"]
+        assert kubeseg.status("on")["phase"] == "Running", "what runs goes on"
+        edit(kubeseg, "on", suspend=True)
+        wait_for("its pod goes", lambda: not pods(kubeseg, "on"))
+    finally:
+        manager.start()
+    kubeseg.wait_job("on", "Suspended", 60)
+    finished_well(kubeseg, "meanwhile", 3)
+    kubeseg.kubectl("delete", "tj", "on")
