@@ -1,10 +1,12 @@
-"""Kueue as far as a child Job notices it, for tests: a real one can't be installed here.
+"""Kueue as far as a child Job notices it, for tests that are run often.
 
-What it does was measured of the real one, with its webhooks (main of August 2026): it writes only
+The real one is at work in tests/soak/test_kueue.py. What this one does was measured of it, with its
+webhooks and its feature gate UnadmittedWorkloadsObservability (main of August 2026): it writes only
 what Kueue writes: `suspend` of Jobs that carry the queue's label, their pod template on admission
 (a label and an annotation of its own), the template as it was and no `startTime` on preemption,
 and a Workload with the conditions that say why. Queues count Jobs, not resources. What it leaves
-out: admission checks, flavors, priorities, cohorts, and Kueue's own webhooks.
+out: admission checks, flavors, priorities, cohorts, Kueue's own webhooks, and that an evicted
+Workload keeps its quota until its pods have gone.
 """
 
 from __future__ import annotations
