@@ -76,6 +76,9 @@ def _of_workload(workload: Raw, waits: str) -> Obstacle:
             "to true again, and it is considered."
         )
         return Obstacle("Deactivated", clip(sentence, MAX_WORDS))
+    finished = _condition(workload, "Finished")
+    if finished.get("status") == "True":
+        return _closed(workload, finished, waits)
     reserved = quota.get("status") == "True"
     if reserved and not leaves:
         return _by_checks(workload, waits)
@@ -86,6 +89,16 @@ def _of_workload(workload: Raw, waits: str) -> Obstacle:
         reason = "Queued"
     sentence = f"{waits}: {words}." if words else f"{waits} until Kueue admits it."
     return Obstacle(reason, clip(sentence + _remedy(words), MAX_WORDS))
+
+
+def _closed(workload: Raw, finished: Raw, waits: str) -> Obstacle:
+    """It is over for Kueue, and the Job has not begun: nobody admits it any more."""
+    reason = str(finished.get("reason") or "")
+    sentence = (
+        f"{waits}, but Kueue has closed its Workload {_name(workload)}: {_words(finished)}. Delete "
+        "the Job: the next attempt queues anew. Should it end so again, make a new TrainingJob."
+    )
+    return Obstacle(reason if _REASON.match(reason) else "Queued", clip(sentence, MAX_WORDS))
 
 
 def _remedy(words: str) -> str:

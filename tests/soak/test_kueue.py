@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.installation import Installation, installed, training_job, values
 from tests.support import kueue
-from tests.support.cluster import TestCluster, wait_for
+from tests.support.cluster import TestCluster, condition, wait_for
 from tests.support.kueue import Kueue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.soak, pytest.mark.timeout(900)]
@@ -194,15 +194,30 @@ def test_a_queue_that_is_not_there(kubeseg: Installation) -> None:
     finished_well(kubeseg, "astray", 3)
 
 
+def test_what_kueue_cant_start_is_said(kubeseg: Installation) -> None:
+    labels = {"kueue.x-k8s.io/podset": "others"}
+    kubeseg.apply(queued_job("odd", epochs=3, podLabels=labels))
+    why = waits(kubeseg, "odd", "Kueue has closed its Workload")
+    assert "conflict for labels" in why
+    kubeseg.kubectl("delete", "tj", "odd", "--timeout=60s")
+    gone(kubeseg, "odd")
+
+
 def test_several_workers_are_admitted_together(kubeseg: Installation) -> None:
-    kubeseg.apply(queued_job("pair", epochs=6, workers=2))
+    kubeseg.apply(queued_job("pair", epochs=12, workers=2))
     why = waits(kubeseg, "pair", "maximum capacity")
     assert "ask for less in spec.resources" in why
     assert pods(kubeseg, "pair") == [], "all or none"
     room_for(kubeseg, TWO)
     status = kubeseg.wait_job("pair", "Running", 60)
     assert status["summary"]["workers"] == "2/2"
-    status = finished_well(kubeseg, "pair", 6)
+
+    def ready() -> bool:
+        (workload,) = workloads(kubeseg, "pair-1")
+        return condition(workload, "PodsReady") == "True"
+
+    wait_for("Kueue finds all pods ready, and does not evict them for it", ready)
+    status = finished_well(kubeseg, "pair", 12)
     assert len(status["attempts"]) == 1
     room_for(kubeseg, ONE)
 
@@ -214,7 +229,7 @@ def test_its_workload_deactivated_and_deleted_and_its_queue_stopped(kubeseg: Ins
     def runs_again(times: int) -> None:
         def look(status: dict[str, Any]) -> bool:
             preempted = status["attempts"][0].get("preemptions")
-            return status["phase"] == "Running" and preempted == times
+            return bool(status["phase"] == "Running" and preempted == times)
 
         kubeseg.wait_status("pushed", f"preempted {times} times, and runs", look, 90)
 

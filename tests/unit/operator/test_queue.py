@@ -103,6 +103,14 @@ NO_QUOTA = (
             "about to start",
         ),
         (
+            workload(
+                quota("QuotaReserved", "", "True"),
+                {"type": "Finished", "status": "True", "reason": "FailedToStart", "message": "No."},
+            ),
+            "FailedToStart",
+            "has closed its Workload job-x: No. Delete the Job",
+        ),
+        (
             workload(quota("Inadmissible", "LocalQueue q is terminating or missing")),
             "Inadmissible",
             "Make this LocalQueue",
