@@ -154,7 +154,7 @@ def test_a_preempted_training_goes_on_from_its_checkpoint(kubeseg: Installation)
 
 
 def test_suspended_by_the_user_in_the_queue_and_out_of_it(kubeseg: Installation) -> None:
-    kubeseg.apply(queued_job("runs", epochs=30))
+    kubeseg.apply(queued_job("runs", epochs=500))
     kubeseg.wait_epoch("runs", 1)
     kubeseg.apply(queued_job("waits", epochs=3))
     waits(kubeseg, "waits", NO_ROOM)
@@ -169,8 +169,8 @@ def test_suspended_by_the_user_in_the_queue_and_out_of_it(kubeseg: Installation)
     assert status["attempts"][-1]["outcome"] == "Interrupted"
     done = len(kubeseg.history("runs"))
     finished_well(kubeseg, "waits", 3)
-    edit(kubeseg, "runs", suspend=False)
-    status = finished_well(kubeseg, "runs", 30)
+    edit(kubeseg, "runs", suspend=False, training={"epochs": done + 10})
+    status = finished_well(kubeseg, "runs", done + 10)
     assert [attempt["number"] for attempt in status["attempts"]] == [1, 2]
     assert status["attempts"][-1]["startEpoch"] >= done - 1
 
@@ -246,7 +246,7 @@ def test_its_workload_deactivated_and_deleted_and_its_queue_stopped(kubeseg: Ins
         patch = json.dumps({"spec": {"stopPolicy": policy}})
         kubeseg.kubectl("patch", "clusterqueue", CLUSTER_QUEUE, "--type=merge", "-p", patch)
         if policy != "None":
-            why = waits(kubeseg, "pushed", "stopped")
+            why = waits(kubeseg, "pushed", "is inactive")
             assert "Whoever runs Kueue must put this right" in why
     runs_again(2)
 
