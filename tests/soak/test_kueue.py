@@ -223,31 +223,39 @@ def test_several_workers_are_admitted_together(kubeseg: Installation) -> None:
 
 
 def test_its_workload_deactivated_and_deleted_and_its_queue_stopped(kubeseg: Installation) -> None:
-    kubeseg.apply(queued_job("pushed", epochs=120))
+    kubeseg.apply(queued_job("pushed", epochs=1000))
     kubeseg.wait_epoch("pushed", 1)
+
+    reached = [1]
 
     def runs_again(times: int) -> None:
         def look(status: dict[str, Any]) -> bool:
+            # Also where the trainer was ended before it had loaded its checkpoint.
+            assert status["progress"]["epoch"] >= reached[-1], "no epoch is taken back"
+            reached.append(status["progress"]["epoch"])
             preempted = status["attempts"][0].get("preemptions")
             return bool(status["phase"] == "Running" and preempted == times)
 
         kubeseg.wait_status("pushed", f"preempted {times} times, and runs", look, 90)
 
-    (workload,) = workloads(kubeseg, "pushed-1")
-    name = workload["metadata"]["name"]
-    for active in (False, True):
-        patch = json.dumps({"spec": {"active": active}})
-        kubeseg.kubectl("patch", WORKLOADS, name, "--type=merge", "-p", patch)
-        if not active:
-            waits(kubeseg, "pushed", f"Workload {name} is deactivated")
-    runs_again(1)
-
-    for policy in ("HoldAndDrain", "None"):
+    def stop_queue(policy: str) -> None:
         patch = json.dumps({"spec": {"stopPolicy": policy}})
         kubeseg.kubectl("patch", "clusterqueue", CLUSTER_QUEUE, "--type=merge", "-p", patch)
-        if policy != "None":
-            why = waits(kubeseg, "pushed", "is inactive")
-            assert "Whoever runs Kueue must put this right" in why
+
+    (workload,) = workloads(kubeseg, "pushed-1")
+    name = workload["metadata"]["name"]
+    activate = '{{"spec": {{"active": {}}}}}'.format
+    kubeseg.kubectl("patch", WORKLOADS, name, "--type=merge", "-p", activate("false"))
+    waits(kubeseg, "pushed", f"Workload {name} is deactivated")
+    kubeseg.kubectl("patch", WORKLOADS, name, "--type=merge", "-p", activate("true"))
+    runs_again(1)
+
+    stop_queue("HoldAndDrain")
+    try:
+        why = waits(kubeseg, "pushed", "is inactive")
+        assert "Whoever runs Kueue must put this right" in why
+    finally:
+        stop_queue("None")
     runs_again(2)
 
     kubeseg.kubectl("delete", WORKLOADS, name)
