@@ -1,3 +1,5 @@
+// Builds the manager of Kueue for tests/soak/test_kueue.py. The requirements and sums began as those of
+// Kueue itself: the checksum database does not have all of them (sigs.k8s.io/scheduler-library).
 module kubeseg.dev/kueue
 
 go 1.26.0
