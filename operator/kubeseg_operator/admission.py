@@ -67,31 +67,53 @@ def _condition(workload: Raw, kind: str) -> Raw:
 
 
 def _of_workload(workload: Raw, waits: str) -> Obstacle:
+    quota, evicted = _condition(workload, "QuotaReserved"), _condition(workload, "Evicted")
+    leaves = evicted.get("status") == "True"
     if (workload.get("spec") or {}).get("active") is False:
-        return Obstacle(
-            "Deactivated",
-            f"{waits}, but its Workload {_name(workload)} is deactivated: set its spec.active to "
-            "true again, and it is considered.",
+        why = f" ({_words(evicted)})" if leaves and _words(evicted) else ""
+        sentence = (
+            f"{waits}, but its Workload {_name(workload)} is deactivated{why}: set its spec.active "
+            "to true again, and it is considered."
         )
-    quota = _condition(workload, "QuotaReserved")
-    if quota.get("status") == "True":
+        return Obstacle("Deactivated", clip(sentence, MAX_WORDS))
+    finished = _condition(workload, "Finished")
+    if finished.get("status") == "True":
+        return _closed(workload, finished, waits)
+    reserved = quota.get("status") == "True"
+    if reserved and not leaves:
         return _by_checks(workload, waits)
-    evicted = _condition(workload, "Evicted")
-    words = str(quota.get("message") or "").strip()
-    reason = str(quota.get("reason") or "")
-    if evicted.get("status") == "True" and not words:
-        words = str(evicted.get("message") or "").strip()
+    # One that is evicted keeps its quota until its pods have gone.
+    told = evicted if leaves and (reserved or not _words(quota)) else quota
+    words, reason = _words(told), str(told.get("reason") or "")
     if not _REASON.match(reason):
         reason = "Queued"
-    hint = ""
-    if re.search(r"LocalQueue .* doesn't exist", words):
-        hint = " Make this LocalQueue, or a new TrainingJob with another queueName."
-    elif "ClusterQueue" in words and re.search(r"doesn't exist|inactive", words):
-        hint = " Whoever runs Kueue must put this right."
-    elif "insufficient quota" in words or "maximum capacity" in words:
-        hint = " It is more than the queue can ever give: ask for less in spec.resources."
-    sentence = f"{waits}: {words.rstrip('.')}." if words else f"{waits} until Kueue admits it."
-    return Obstacle(reason, clip(sentence + hint, MAX_WORDS))
+    sentence = f"{waits}: {words}." if words else f"{waits} until Kueue admits it."
+    return Obstacle(reason, clip(sentence + _remedy(words), MAX_WORDS))
+
+
+def _closed(workload: Raw, finished: Raw, waits: str) -> Obstacle:
+    """It is over for Kueue, and the Job has not begun: nobody admits it any more."""
+    reason = str(finished.get("reason") or "")
+    sentence = (
+        f"{waits}, but Kueue has closed its Workload {_name(workload)}: {_words(finished)}. Delete "
+        "the Job: the next attempt queues anew. Should it end so again, make a new TrainingJob."
+    )
+    return Obstacle(reason if _REASON.match(reason) else "Queued", clip(sentence, MAX_WORDS))
+
+
+def _remedy(words: str) -> str:
+    """What to do, where Kueue's words tell of something that waiting doesn't help."""
+    if re.search(r"LocalQueue .*(doesn't exist|terminating or missing)", words):
+        return " Make this LocalQueue, or a new TrainingJob with another queueName."
+    if re.search(r"Queue.*(doesn't exist|terminating or missing|inactive|stopped)", words):
+        return " Whoever runs Kueue must put this right."
+    if "insufficient quota" in words or "maximum capacity" in words:
+        return " It is more than the queue can ever give: ask for less in spec.resources."
+    return ""
+
+
+def _words(condition: Raw) -> str:
+    return str(condition.get("message") or "").strip().rstrip(".")
 
 
 def _by_checks(workload: Raw, waits: str) -> Obstacle:

@@ -23,6 +23,9 @@ from kubeseg_operator.views import JobView, Key, Raw, child_view, job_view, pod_
 from kubeseg_types.names import ANNOTATION_CONFIG, API_VERSION, GROUP, KIND, PLURAL, VERSION
 from kubeseg_types.status import TrainingJobStatus
 
+#: In a 500 where a webhook that must agree does not answer: nothing was made.
+_UNASKED = "failed calling webhook"
+
 
 def job_path(key: Key, subresource: str = "") -> str:
     """Path of a TrainingJob."""
@@ -167,7 +170,7 @@ class Applier:
         except ApiError as error:
             if error.code == 409:
                 return await self._adopt(job, name)
-            if error.code in {400, 403, 404, 422}:
+            if error.code in {400, 403, 404, 422} or _UNASKED in error.message:
                 return _refused(error)
             raise
         self._store.put_child(job.key, child_view(made))
@@ -208,6 +211,9 @@ def _refused(error: ApiError) -> Obstacle:
         return quota(error.message)
     if error.reason == "NotFound" or "being terminated" in error.message:
         return Obstacle("NamespaceLeaving", clip(error.message, MAX_WORDS))
+    if _UNASKED in error.message:
+        words = f"a webhook that must agree to the Job does not answer: {error.message}"
+        return Obstacle("AdmissionWebhook", clip(f"{words}. Ask who runs it.", MAX_WORDS))
     return Obstacle(
         "JobRefused", clip(f"the API server refuses the attempt's Job: {error.message}", MAX_WORDS)
     )

@@ -246,6 +246,9 @@ class Trainer:
             return False
         if self.job in self._cluster.deaf:
             await asyncio.get_running_loop().create_future()  # until SIGKILL
+        # Its last report, also where it has not loaded its checkpoint yet.
+        self._state = "Finished"
+        self._tell()
         await asyncio.sleep(self._cluster.pace(0.5))
         self._end(self._words(ExitCode.INTERRUPTED))
         return True

@@ -1,7 +1,8 @@
 """Several workers, and queues, on a real cluster; the trainer is a script.
 
 Real training on several workers is in tests/e2e. Kueue itself is played: see
-tests/support/queue_stand_in.py for what the stand-in does, and what it leaves out.
+tests/support/queue_stand_in.py for what the stand-in does, and what it leaves out. The real one is
+in tests/soak/test_kueue.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kubeseg_local.cluster import Cluster
-from kubeseg_local.layout import Ports
+from kubeseg_local.layout import Ports, Settings
 from kubeseg_local.processes import port_is_free
 
 T = TypeVar("T")
@@ -97,11 +97,24 @@ class TestCluster:
         """Folder of kubectl and helm."""
         return self.cluster.bin_dir
 
-    def node_port(self, number: int) -> int:
-        """A port that a Service of type NodePort may have: the one with this number."""
+    @property
+    def settings(self) -> Settings:
+        """What the running cluster was started with."""
         settings = self.cluster.status().settings
         assert settings is not None
-        first, last = settings.ports.node_ports
+        return settings
+
+    def write_kubeconfig(self, file: Path, namespace: str, account: str) -> None:
+        """A kubeconfig with the rights of a service account, for six hours."""
+        place = ("--namespace", namespace)
+        token = self.kubectl(*place, "create", "token", account, "--duration=6h").strip()
+        config = json.loads(self.kubectl("config", "view", "--raw", "--flatten", "-o", "json"))
+        config["users"][0]["user"] = {"token": token}
+        file.write_text(json.dumps(config))
+
+    def node_port(self, number: int) -> int:
+        """A port that a Service of type NodePort may have: the one with this number."""
+        first, last = self.settings.ports.node_ports
         assert first + number <= last
         return first + number
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,9 +136,6 @@ def operators_kubeconfig(
     place.kubectl("create", "serviceaccount", account)
     scope = ("--namespace", place.name, "--set", f"operator.namespaces={{{place.name}}}")
     place.apply(*_for_account(rendered(place.cluster, *scope, *values), account))
-    token = place.kubectl("create", "token", account, "--duration=6h").strip()
-    config = json.loads(place.kubectl("config", "view", "--raw", "--flatten", "-o", "json"))
-    config["users"][0]["user"] = {"token": token}
     file = folder / f"{place.name}-{account}.kubeconfig"
-    file.write_text(json.dumps(config))
+    place.cluster.write_kubeconfig(file, place.name, account)
     return file

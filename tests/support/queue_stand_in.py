@@ -1,10 +1,12 @@
-"""Kueue as far as a child Job notices it, for tests: a real one can't be installed here.
+"""Kueue as far as a child Job notices it, for tests that are run often.
 
-What it does was measured of the real one, with its webhooks (main of August 2026): it writes only
+The real one is at work in tests/soak/test_kueue.py. What this one does was measured of it, with its
+webhooks and its feature gate UnadmittedWorkloadsObservability (main of August 2026): it writes only
 what Kueue writes: `suspend` of Jobs that carry the queue's label, their pod template on admission
 (a label and an annotation of its own), the template as it was and no `startTime` on preemption,
 and a Workload with the conditions that say why. Queues count Jobs, not resources. What it leaves
-out: admission checks, flavors, priorities, cohorts, and Kueue's own webhooks.
+out: admission checks, flavors, priorities, cohorts, Kueue's own webhooks, and that an evicted
+Workload keeps its quota until its pods have gone.
 """
 
 from __future__ import annotations
@@ -73,12 +75,10 @@ class QueueStandIn:
     """Looks after the Jobs of one namespace. `room`: queue → how many Jobs may run in it."""
 
     def __init__(self, cluster: TestCluster, namespace: str, room: Mapping[str, int]) -> None:
-        settings = cluster.cluster.status().settings
-        assert settings is not None
         pki = Layout(cluster.cluster.directory).pki
         tls = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         tls.load_cert_chain(pki / "admin.crt", pki / "admin.key")
-        server = f"https://{LOOPBACK}:{settings.ports.api}"
+        server = f"https://{LOOPBACK}:{cluster.settings.ports.api}"
         self._http = httpx.Client(base_url=server, verify=tls, trust_env=False)
         self._jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         self._workloads = f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/workloads"

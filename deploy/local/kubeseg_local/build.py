@@ -84,7 +84,7 @@ def ensure(say: Callable[[str], None] | None = None) -> Path:
         if _complete(target):
             return target / "bin"
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / ".lock", progress):
+        with locked(home / ".lock", progress):
             if not _complete(target):
                 _build(target, progress)
         return target / "bin"
@@ -101,7 +101,7 @@ def _complete(target: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
+def locked(path: Path, progress: Progress) -> Iterator[None]:
     """Hold the lock on `path`, so that two builds don't share the machine's cores."""
     with path.open("w") as lock:
         try:
@@ -128,7 +128,7 @@ def _use_named(binary: Path, home: Path, progress: Progress) -> Path:
     target = home / f"named-{key}"
     if not _complete(target):
         home.mkdir(parents=True, exist_ok=True)
-        with _locked(home / ".lock", progress), _staged(target) as stage:
+        with locked(home / ".lock", progress), staged(target) as stage:
             _links(stage, str(binary))
             beside = binary.parent / "api.proto"
             proto = beside if beside.is_file() else _proto_from_modules(progress)
@@ -137,7 +137,7 @@ def _use_named(binary: Path, home: Path, progress: Progress) -> Path:
 
 
 @contextlib.contextmanager
-def _staged(target: Path) -> Iterator[Path]:
+def staged(target: Path) -> Iterator[Path]:
     """A folder that becomes `target` all at once when the block ends well."""
     stage = Path(tempfile.mkdtemp(dir=target.parent, prefix=".stage-"))
     try:
@@ -156,13 +156,14 @@ def _links(stage: Path, binary: str) -> None:
         (stage / "bin" / name).symlink_to(binary)
 
 
-def _go(progress: Progress) -> Path:
-    wanted = wanted_version((SOURCES / "go.mod").read_text())
+def go_of(sources: Path, progress: Progress) -> Path:
+    """A `go` that can build the module in `sources`. Raises ToolchainError."""
+    wanted = wanted_version((sources / "go.mod").read_text())
     return find_go(wanted, cache_root(), progress.note)
 
 
 def _proto_from_modules(progress: Progress) -> Path:
-    go = _go(progress)
+    go = go_of(SOURCES, progress)
     done = subprocess.run(
         [str(go), "mod", "download", "-json", CRI_API],
         cwd=SOURCES,
@@ -192,49 +193,62 @@ def _check_disk(paths: list[Path]) -> None:
 
 
 def _build(target: Path, progress: Progress) -> None:
-    go = _go(progress)
-    env = go_environment(go)
-    asked = [str(go), "env", "GOCACHE", "GOMODCACHE"]
-    caches = subprocess.run(asked, env=env, capture_output=True, text=True, check=True).stdout
-    _check_disk([target, *(Path(line) for line in caches.split())])
-    progress.note("fetching its modules")
-    # The list makes Go fetch all that the build needs, and counts what there is to compile.
-    listed = _run([str(go), "list", "-deps", "."], env)
-    total = len(listed.stdout.split())
-    with _staged(target) as stage:
-        command = [str(go), "build", "-v", *FLAGS, "-o", str(stage / "kubernetes"), "."]
-        compiled, tail = 0, list[str]()
-        with subprocess.Popen(
-            command,
-            cwd=SOURCES,
-            env=env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stderr is not None
-            try:
-                for line in process.stderr:
-                    compiled += 1
-                    tail = [*tail[-19:], line]
-                    progress.step(compiled, total)
-            except BaseException:
-                process.terminate()  # interrupted: Go keeps in its cache what it has compiled
-                raise
-        if process.returncode != 0:
-            raise BuildError(f"`go build` failed in {SOURCES}:\n{''.join(tail)}")
+    with staged(target) as stage:
+        compile_package(".", SOURCES, stage / "kubernetes", progress)
         _links(stage, "../kubernetes")
         shutil.copyfile(_proto_from_modules(progress), stage / "api.proto")
     progress.done()
 
 
-def _run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def compile_package(package: str, sources: Path, program: Path, progress: Progress) -> None:
+    """Build `package` as seen from the module in `sources` into the file `program`.
+
+    Raises BuildError, and ToolchainError where there is no Go.
+    """
+    go = go_of(sources, progress)
+    env = go_environment(go)
+    asked = [str(go), "env", "GOCACHE", "GOMODCACHE"]
+    caches = subprocess.run(asked, env=env, capture_output=True, text=True, check=True).stdout
+    _check_disk([program, *(Path(line) for line in caches.split())])
+    progress.note("fetching its modules")
+    # The list makes Go fetch all that the build needs, and counts what there is to compile.
+    total = len(run_go(go, ["list", "-deps", package], sources).split())
+    command = [str(go), "build", "-v", *FLAGS, "-o", str(program), package]
+    compiled, tail = 0, list[str]()
+    with subprocess.Popen(
+        command,
+        cwd=sources,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                compiled += 1
+                tail = [*tail[-19:], line]
+                progress.step(compiled, total)
+        except BaseException:
+            process.terminate()  # interrupted: Go keeps in its cache what it has compiled
+            raise
+    if process.returncode != 0:
+        raise BuildError(f"`go build` failed in {sources}:\n{''.join(tail)}")
+
+
+def run_go(go: Path, arguments: list[str], sources: Path) -> str:
+    """What `go` says of the module in `sources`. Raises BuildError."""
     done = subprocess.run(
-        command, cwd=SOURCES, env=env, capture_output=True, text=True, check=False
+        [str(go), *arguments],
+        cwd=sources,
+        env=go_environment(go),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
-        raise BuildError(f"`{' '.join(command[:3])}` failed: {done.stderr.strip()[-800:]}")
-    return done
+        raise BuildError(f"`go {' '.join(arguments[:2])}` failed: {done.stderr.strip()[-800:]}")
+    return done.stdout
 
 
 def main() -> int:

@@ -62,8 +62,9 @@ def _fold_report(draft: Draft, attempt: Attempt) -> None:
     report = draft.seen.progress
     if report is None or report.attempt != attempt.number or report.uid != draft.job.uid:
         return
-    if report.state == "Starting" and draft.status.progress is not None:
-        # It has yet to load its checkpoint: what is known of earlier attempts counts.
+    unread = report.state == "Starting" or (report.state == "Finished" and report.epoch == 0)
+    if unread and draft.status.progress is not None:
+        # It has yet to load its checkpoint, or ended before it had: what was known before counts.
         return
     key = draft.job.key
     draft.status, pause = fold(draft.status, report, job=key.name, uid=draft.job.uid, now=draft.now)

@@ -78,7 +78,12 @@ def since_admission(draft: Draft, child: Child, pods: list[Pod]) -> list[Pod]:
     """Without the pods that Kueue has taken away: they tell nothing of how the attempt stands."""
     if draft.spec.queue_name is None:
         return pods
-    return [pod for pod in pods if child.started and pod.created >= child.started]
+    # The two times are of two clocks: one that lives is this admission's whatever they say.
+    return [
+        pod
+        for pod in pods
+        if not (pod.ended or pod.deleting) or (child.started and pod.created >= child.started)
+    ]
 
 
 def has_begun(attempt: Attempt, child: Child, *, queued: bool) -> bool:

@@ -70,8 +70,8 @@ MUTANTS = (
     Mutant(
         "a-starting-trainer-knows-best",
         "decide.attempt",
-        '    if report.state == "Starting" and draft.status.progress is not None:\n',
-        '    if report.state == "Finished" and draft.status.progress is not None:\n',
+        '    unread = report.state == "Starting" or (report.state == "Finished" and ',
+        '    unread = (report.state == "Finished" and ',
     ),
     Mutant(
         "last-words-know-best",

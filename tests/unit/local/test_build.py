@@ -130,7 +130,7 @@ def test_an_interrupted_build_leaves_nothing_that_counts(tmp_path: Path) -> None
     target = tmp_path / "key"
 
     def interrupted() -> None:
-        with build._staged(target) as stage:
+        with build.staged(target) as stage:
             (stage / "bin").mkdir()
             raise KeyboardInterrupt
 

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 
 from kubeseg_operator.admission import LONGEST_PAUSE, SHORTEST_PAUSE, Found, pause, waiting
-from kubeseg_operator.client import ApiError
 from kubeseg_operator.clock import parse
 from kubeseg_operator.decide import Ask, Observed
 from kubeseg_operator.story import happenings
 from kubeseg_operator.views import JobView, Pod
-from kubeseg_operator.workloads import Workloads
 from kubeseg_types.status import Phase, TrainingJobStatus
 from tests.support.operator_decisions import following, kinds, look, of, standing
 from tests.support.operator_objects import (
@@ -70,6 +68,15 @@ NO_QUOTA = (
         (workload(quota("Pending", NO_QUOTA), active=False), "Deactivated", "spec.active"),
         (
             workload(
+                quota("Pending", NO_QUOTA),
+                {"type": "Evicted", "status": "True", "reason": "Deactivated", "message": "Why."},
+                active=False,
+            ),
+            "Deactivated",
+            "is deactivated (Why): set",
+        ),
+        (
+            workload(
                 quota("QuotaReserved", "", "True"),
                 checks=[{"name": "budget", "state": "Pending", "message": "asks for money"}],
             ),
@@ -79,11 +86,50 @@ NO_QUOTA = (
         (workload(quota("QuotaReserved", "", "True")), "Queued", "about to start"),
         (
             workload(
-                quota("Pending", ""),
-                {"type": "Evicted", "status": "True", "message": "Preempted for x"},
+                quota("QuotaReserved", "Quota reserved in ClusterQueue c", "True"),
+                {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "for x"},
             ),
-            "Pending",
-            "Preempted for x",
+            "Preempted",
+            ": for x.",
+        ),
+        (
+            workload(
+                quota("QuotaReserved", "Quota reserved in ClusterQueue c", "True"),
+                {"type": "Evicted", "status": "False", "reason": "QuotaReserved", "message": "y"},
+            ),
+            "Queued",
+            "about to start",
+        ),
+        (
+            workload(
+                quota("QuotaReserved", "", "True"),
+                {"type": "Finished", "status": "True", "reason": "FailedToStart", "message": "No."},
+            ),
+            "FailedToStart",
+            "has closed its Workload job-x: No. Delete the Job",
+        ),
+        (
+            workload(quota("Inadmissible", "LocalQueue q is terminating or missing")),
+            "Inadmissible",
+            "Make this LocalQueue",
+        ),
+        (
+            workload(quota("Inadmissible", "ClusterQueue c is terminating or missing")),
+            "Inadmissible",
+            "Whoever runs Kueue",
+        ),
+        (
+            workload(quota("Inadmissible", "LocalQueue q is stopped")),
+            "Inadmissible",
+            "Whoever runs Kueue",
+        ),
+        (
+            workload(
+                quota("Pending", ""),
+                {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "for x"},
+            ),
+            "Preempted",
+            ": for x.",
         ),
     ],
 )
@@ -102,84 +148,6 @@ def test_looks_become_rare() -> None:
         waited += pause(waited)
         looks += 1
     assert looks < 160, "of a job that waits for a day"
-
-
-# --- reading it
-
-
-class Server:
-    """Answers of an API server, by path; each call is noted."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = {
-            "/apis/kueue.x-k8s.io": {"preferredVersion": {"version": "v1beta2"}},
-            WORKLOADS: {"items": []},
-        } | answers
-        self.calls: list[str] = []
-
-    async def get(self, path: str, **query: str) -> Any:
-        self.calls.append(path)
-        if path == WORKLOADS:
-            assert query["labelSelector"] == "kueue.x-k8s.io/job-uid=u1"
-        answer = self.answers[path]
-        if isinstance(answer, int):
-            raise ApiError(answer, "No", "no", "GET", path)
-        return answer
-
-
-WORKLOADS = "/apis/kueue.x-k8s.io/v1beta2/namespaces/team/workloads"
-
-
-def owned(uid: str, created: str) -> dict[str, Any]:
-    owner = {"kind": "Job", "uid": uid, "controller": True}
-    return {"metadata": {"name": uid, "creationTimestamp": created, "ownerReferences": [owner]}}
-
-
-async def test_the_jobs_own_newest_workload_is_found() -> None:
-    items = [owned("u1", at(0)), owned("u1", at(5)), owned("u2", at(9)), {"metadata": {}}]
-    server = Server(**{WORKLOADS: {"items": items}})
-    found = await Workloads(server).of("team", "u1")  # type: ignore[arg-type]
-    assert found == Found(items[1])
-
-
-async def test_a_flood_of_visits_asks_once_and_the_version_is_remembered() -> None:
-    server, times = Server(), iter((0.0, 0.0, 1.0, 9.0, 11.0, 11.0, 12.0))
-    reader = Workloads(server, clock=lambda: next(times))  # type: ignore[arg-type]
-    for _ in range(5):
-        await reader.of("team", "u1")
-    assert next(times, None) is None
-    assert server.calls == ["/apis/kueue.x-k8s.io", WORKLOADS, WORKLOADS]
-
-
-@pytest.mark.parametrize(
-    ("answers", "code"),
-    [
-        ({"/apis/kueue.x-k8s.io": 404}, 404),
-        ({"/apis/kueue.x-k8s.io": {}}, 404),
-        ({WORKLOADS: 404}, 404),
-        ({WORKLOADS: 403}, 403),
-    ],
-)
-async def test_no_kueue_and_no_right_to_ask_are_answers(answers: Any, code: int) -> None:
-    assert await Workloads(Server(**answers)).of("team", "u1") == Found(code=code)  # type: ignore[arg-type]
-
-
-async def test_a_version_that_is_served_no_more_is_asked_for_anew() -> None:
-    now = 0.0
-    server = Server(**{WORKLOADS: 404})
-    reader = Workloads(server, clock=lambda: now)  # type: ignore[arg-type]
-    assert (await reader.of("team", "u1")).code == 404
-    server.answers |= {
-        "/apis/kueue.x-k8s.io": {"preferredVersion": {"version": "v1"}},
-        WORKLOADS.replace("v1beta2", "v1"): {"items": []},
-    }
-    now = 11.0
-    assert await reader.of("team", "u1") == Found()
-
-
-async def test_trouble_is_passed_on() -> None:
-    with pytest.raises(ApiError):
-        await Workloads(Server(**{WORKLOADS: 500})).of("team", "u1")  # type: ignore[arg-type]
 
 
 # --- an attempt's way through the queue
@@ -315,6 +283,21 @@ def test_nothing_is_in_the_way_of_a_readmitted_job_whose_pods_still_end() -> Non
     leaving = running_pod(known, deletionTimestamp=at(0))
     decision = look(known, seen(leaving, suspended=False, started=at(-18), found=None))
     assert decision.ask is None
+    assert standing(decision) == ("Starting", "Starting")
+
+
+def test_a_pod_that_lives_is_of_this_admission_whatever_the_clocks_say() -> None:
+    """The Job's start is by the controller's clock, the pod's creation by the API server's."""
+    known = queued(attempts=[attempt(queuedTime=at(-30))], phase="Queued")
+    pod = running_pod(known, creationTimestamp=at(-30))
+    decision = look(known, seen(pod, suspended=False, started=at(-29)))
+    assert standing(decision) == ("Running", "TrainerRunning")
+
+
+def test_a_pod_that_still_ends_is_not_of_this_admission() -> None:
+    known = queued(**BEGUN)
+    leaving = running_pod(known, deletionTimestamp=at(-3))
+    decision = look(known, seen(leaving, suspended=False, started=at(-2), found=None))
     assert standing(decision) == ("Starting", "Starting")
 
 

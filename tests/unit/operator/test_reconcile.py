@@ -248,6 +248,19 @@ async def test_a_job_that_the_api_server_refuses_is_said(world: World, code: int
     assert world.jobs == ["job-1"]
 
 
+async def test_a_webhook_that_cant_be_asked_is_said(world: World) -> None:
+    """As of Kueue, while its manager is down: nothing is made, and the API server says 500."""
+    words = 'Internal error occurred: failed calling webhook "mjob.kb.io": connection refused'
+    world.api.faults += [Fault(on("POST", "jobs"), 500, words) for _ in range(9)]
+    assert await world.visit() == 15
+    assert world.status["phase"] == "Blocked"
+    assert "mjob.kb.io" in world.status["summary"]["why"]
+    assert "Ask who runs it" in world.status["summary"]["why"]
+    world.api.faults.clear()
+    await world.settle()
+    assert world.jobs == ["job-1"]
+
+
 async def test_suspend_and_resume(world: World) -> None:
     await world.settle()
     world.run_pod()

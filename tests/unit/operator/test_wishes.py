@@ -403,6 +403,9 @@ WRITTEN = progress(
         (3, {"epoch": 3, "step": 7, "checkpoint": {"epoch": 3}}, True),
         # A trainer that has yet to load its checkpoint knows of no epoch.
         (100, {"epoch": 0, "step": 0, "state": "Starting"}, False),
+        # Nor does one that was ended before it had.
+        (100, {"epoch": 0, "step": 0, "state": "Finished"}, False),
+        (100, {"epoch": 4, "step": 0, "state": "Finished"}, True),
         (1, {"epoch": 3, "step": 7, "generation": 2}, True),
         (1, {"epoch": 3, "step": 37}, False),
     ],
