@@ -37,6 +37,11 @@ FOUND = [
     "queue-drift seed=50463 w17:429 r21:timeout watch:repeat=0.2,cut=3 kill@0.9 jitter",
     "drift-label-of-another seed=0",
     "drift-other-label seed=141 w14:late r13:500 watch:lag=12,repeat=0.2,cut=10 kill@7.6 dark=10",
+    # The pod that Kueue had taken away told how the Job had ended.
+    (
+        "queue-deadline seed=288 w23:crash-before r1:503 "
+        "watch:lag=12,drop=0.1,repeat=0.2,merge=0.5 kill@24.9"
+    ),
 ]
 
 

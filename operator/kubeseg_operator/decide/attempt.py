@@ -51,9 +51,13 @@ def follow(draft: Draft, attempt: Attempt) -> Decision:
     if attempt.uid is None:
         attempt = draft.replace_last(uid=child.uid)
     if child.finished:
-        if _some_silent(draft, pods) and Ask.PODS not in draft.seen.confirmed:
-            return draft.ask(Ask.PODS)
-        end = ending(child, pods, workers=draft.spec.workers)
+        # The pods that Kueue had taken away before don't tell how it ended.
+        current = since_admission(draft, child, pods)
+        if _some_silent(draft, current):
+            if Ask.PODS not in draft.seen.confirmed:
+                return draft.ask(Ask.PODS)
+            current = pods  # clocks differ, or the last pod is gone without a word
+        end = ending(child, current, workers=draft.spec.workers)
         return ended(draft, _as_asked(draft, end))
     return _alive(draft, attempt, child, pods)
 
@@ -269,9 +273,11 @@ def _watch_over_service(draft: Draft, attempt: Attempt, child: Child) -> None:
     """While workers that should have met long ago have not, their Service is looked at."""
     if draft.spec.workers == 1 or attempt.start_epoch is not None:
         return
-    begun = parse(attempt.start_time or child.started)
-    waited = (draft.now - begun).total_seconds() if begun else 0.0
-    if PATIENCE < waited < RENDEZVOUS_PATIENCE:
+    since = attempt.start_time or child.started
+    begun = parse(since)
+    if begun is None or draft.again_at(since, PATIENCE):
+        return
+    if (draft.now - begun).total_seconds() < RENDEZVOUS_PATIENCE:
         _ensure_service(draft)
         draft.again_after(LOOK_AGAIN)
 

@@ -12,8 +12,8 @@ MUTANTS = (
     Mutant(
         "silent-pods-are-believed",
         "decide.attempt",
-        "        if _some_silent(draft, pods) and Ask.PODS not in draft.seen.confirmed:\n",
-        "        if draft.seen.confirmed and not draft.seen.progress and _some_silent(draft, pods):"
+        "        if _some_silent(draft, current):\n",
+        "        if draft.seen.confirmed and not draft.seen.progress and _some_silent(draft, current):"
         "\n",
     ),
     Mutant(

@@ -310,6 +310,13 @@ def test_the_service_is_looked_at_while_workers_have_not_met(
     assert kinds(decision) == expected
 
 
+def test_the_service_is_looked_at_without_anything_else_happening() -> None:
+    """Nothing else brings a visit while workers wait for each other."""
+    attempts = [running_attempt(startTime=at(-4))]
+    decision = look(three(attempts=attempts), seen(worker(0), worker(1), worker(2)))
+    assert (kinds(decision), decision.requeue_after) == ([], 11)
+
+
 def test_a_service_taken_away_and_taken_by_another_is_said() -> None:
     taken = Observed(
         children=(child(),),
