@@ -13,8 +13,8 @@ MUTANTS = (
         "silent-pods-are-believed",
         "decide.attempt",
         "        if _some_silent(draft, current):\n",
-        "        if draft.seen.confirmed and not draft.seen.progress and _some_silent(draft, current):"
-        "\n",
+        "        if draft.seen.confirmed and not draft.seen.progress and "
+        "_some_silent(draft, current):\n",
     ),
     Mutant(
         "next-attempt-beside-a-living-pod",
