@@ -30,6 +30,8 @@ KUEUE_GROUP = "kueue.x-k8s.io"
 
 #: On the trainer's pod: its configuration (`trainer.TrainerConfig` as JSON).
 ANNOTATION_CONFIG = f"{GROUP}/config"
+#: Of a Job: a hash of the pods it was made to make.
+ANNOTATION_TEMPLATE = f"{GROUP}/template"
 #: On a TrainingJob made by the facade: the id that the caller knows it by, and the caller's name.
 ANNOTATION_STUDY = f"{GROUP}/study"
 ANNOTATION_USER = f"{GROUP}/user"

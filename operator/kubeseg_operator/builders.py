@@ -13,12 +13,14 @@ from kubeseg_operator.pods import (
     passed_on,
     plain,
     pod_spec,
+    template_hash,
     workspace_volume,
 )
 from kubeseg_operator.rendezvous import RESERVED, environment, service_name
 from kubeseg_operator.views import JobView, Raw
 from kubeseg_types.names import (
     ANNOTATION_CONFIG,
+    ANNOTATION_TEMPLATE,
     API_VERSION,
     CONFIG_FILE,
     KIND,
@@ -197,6 +199,8 @@ def child_job(job: JobView, spec: TrainingJobSpec, *, attempt: int, image: str) 
             },
         },
     }
+    digest = template_hash(manifest["spec"]["template"])
+    manifest["metadata"]["annotations"] = {ANNOTATION_TEMPLATE: digest}
     if spec.queue_name:
         # From here on `suspend` belongs to Kueue, which says with it when the attempt may run.
         manifest["metadata"]["labels"][LABEL_QUEUE] = spec.queue_name

@@ -20,11 +20,13 @@ from kubeseg_operator.pods import (
     passed_on,
     plain,
     pod_spec,
+    template_hash,
     workspace_volume,
 )
 from kubeseg_operator.views import JobView, Raw
 from kubeseg_types.names import (
     ANNOTATION_CONFIG,
+    ANNOTATION_TEMPLATE,
     CONFIG_FILE,
     LABEL_CLEANUP_OF,
     LABEL_JOB,
@@ -88,10 +90,17 @@ def _job(
 ) -> Raw:
     own = {LABEL_JOB: job.key.name, LABEL_MANAGED_BY: MANAGED_BY} | labels
     template["metadata"]["labels"] = template["metadata"].get("labels", {}) | own
+    annotations = {ANNOTATION_TEMPLATE: template_hash(template)}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "namespace": job.key.namespace, "labels": own} | metadata,
+        "metadata": {
+            "name": name,
+            "namespace": job.key.namespace,
+            "labels": own,
+            "annotations": annotations,
+        }
+        | metadata,
         "spec": {"backoffLimit": 0, "podReplacementPolicy": "Failed"}
         | spec
         | {"template": template},

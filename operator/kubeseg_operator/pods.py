@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from kubeseg_operator.views import Raw
@@ -33,6 +35,19 @@ CONFIG_VOLUME: Raw = {
 WORKSPACE_AT: Raw = {"name": "workspace", "mountPath": WORKSPACE_MOUNT}
 CONFIG_AT: Raw = {"name": "config", "mountPath": CONFIG_MOUNT, "readOnly": True}
 TMP_AT: Raw = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 - a mount of the pod's own
+
+
+def template_hash(template: Raw) -> str:
+    """16 hex digits that change with the pods of a template, whatever configuration they carry."""
+    meta = template["metadata"]
+    annotations = {
+        name: text
+        for name, text in meta.get("annotations", {}).items()
+        if name != ANNOTATION_CONFIG
+    }
+    asked = {"labels": meta["labels"], "annotations": annotations, "spec": template["spec"]}
+    text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def passed_on(wanted: dict[str, str] | None) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from kubeseg_operator.clock import add, parse, stamp
 from kubeseg_types.names import (
     ANNOTATION_CONFIG,
+    ANNOTATION_TEMPLATE,
     GROUP,
     KIND,
     LABEL_ATTEMPT,
@@ -79,6 +80,8 @@ class Child:
     #: What others may have changed: the label that it is watched by, and how many pods it makes.
     labelled: bool
     parallelism: int | None
+    #: Hash of the pods that it was made to make; "" of Jobs from before there was one.
+    template: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +245,7 @@ def child_view(raw: Raw) -> Child:
         suspended=(raw.get("spec") or {}).get("suspend") is True,
         labelled=bool(label) and _controller(raw, KIND).get("name", label) == label,
         parallelism=(raw.get("spec") or {}).get("parallelism"),
+        template=(meta.get("annotations") or {}).get(ANNOTATION_TEMPLATE, ""),
     )
 
 

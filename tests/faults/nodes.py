@@ -80,7 +80,7 @@ class Nodes:
     def _schedule(self, pod: Raw) -> None:
         meta = pod["metadata"]
         namespace, name = meta["namespace"], meta["name"]
-        scheduled = self.cluster.scheduled(self.api.now())
+        scheduled = self.cluster.scheduled(self.api.now(), pod)
         status = pod.get("status", {}) | {"phase": "Pending", "conditions": [scheduled]}
         self.api.put_status("pods", namespace, name, status, who="scheduler")
         if scheduled["status"] == "True":

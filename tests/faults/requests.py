@@ -111,6 +111,9 @@ class Requests:
         if not job or not current or deleting(job) or self.dog.life(job).was_suspended:
             return
         pods = [pod for pod in self.dog.api.all("pods", "team") if owned_by(pod, uid)]
+        made_for = known["spec"]["template"]["spec"].get("priorityClassName")
+        if made_for != job["spec"].get("priorityClassName") and not any(map(_has_begun, pods)):
+            return
         if any(self._is_lost(who, pod) for pod in pods):
             self.dog.given_up(known)
         else:
@@ -142,3 +145,8 @@ class Requests:
         early = not done or ttl is None or (self.dog.now() - done).total_seconds() < ttl
         if not over or early:
             self.dog.say(f"the TrainingJob is deleted before its time: {status.get('phase')}")
+
+
+def _has_begun(pod: Raw) -> bool:
+    """Its trainer runs, or ran."""
+    return bool(pod.get("status", {}).get("containerStatuses"))

@@ -74,6 +74,8 @@ class Cluster:
     #: Trainers of these jobs ignore SIGTERM.
     deaf: frozenset[str] = frozenset()
     has_room: bool = True
+    #: Priority class of pods for which there is never room.
+    never_room_for: str = ""
     runs: dict[str, Run] = field(default_factory=dict)
     #: How the checks of these jobs' data sets end, where not well.
     checks: dict[str, int] = field(default_factory=dict)
@@ -100,9 +102,10 @@ class Cluster:
         free = [n for n in self.nodes if now - self.lost.get(n, now) < TAINTED_AFTER]
         return free[index % len(free)]
 
-    def scheduled(self, now: str) -> Raw:
+    def scheduled(self, now: str, pod: Raw) -> Raw:
         """What the scheduler says of a pod."""
-        if self.has_room:
+        priority = pod["spec"].get("priorityClassName")
+        if self.has_room and (priority is None or priority != self.never_room_for):
             return {"type": "PodScheduled", "status": "True", "lastTransitionTime": now}
         return {
             "type": "PodScheduled",

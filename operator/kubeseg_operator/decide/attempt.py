@@ -58,7 +58,7 @@ def follow(draft: Draft, attempt: Attempt) -> Decision:
                 return draft.ask(Ask.PODS)
             current = pods  # clocks differ, or the last pod is gone without a word
         end = ending(child, current, workers=draft.spec.workers)
-        return ended(draft, _as_asked(draft, end))
+        return ended(draft, _as_asked(draft, attempt, end))
     return _alive(draft, attempt, child, pods)
 
 
@@ -83,8 +83,10 @@ def _some_silent(draft: Draft, pods: list[Pod]) -> bool:
     return sum(tells(pod) for pod in newest_of_each(pods)) < draft.spec.workers
 
 
-def _as_asked(draft: Draft, end: Ending) -> Ending:
+def _as_asked(draft: Draft, attempt: Attempt, end: Ending) -> Ending:
     """An interruption that the user asked for bears that name."""
+    if end.outcome is Outcome.INTERRUPTED and attempt.reason == edits.SPEC_CHANGED:
+        return replace(end, reason=attempt.reason, message="the spec asks for other pods")
     if end.outcome is Outcome.INTERRUPTED and (draft.spec.suspend or draft.spec.stop):
         reason = "Suspended" if draft.spec.suspend else "Stopped"
         return replace(end, reason=reason)
@@ -118,7 +120,7 @@ def _without_job(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
                 suspending=spec.suspend,
             )
         )
-    return ended(draft, _as_asked(draft, ending(None, pods, workers=spec.workers)))
+    return ended(draft, _as_asked(draft, attempt, ending(None, pods, workers=spec.workers)))
 
 
 def _ensure_service(draft: Draft) -> None:
@@ -153,6 +155,10 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
         # Else its UID goes into status first: after a crash in between, the Job that was deleted
         # would look like one that was never made, and be made again.
     elif not child.deleting:
+        anew = edits.made_anew(draft, attempt, child, pods)
+        if anew is not None:
+            draft.again_after(LOOK_AGAIN)
+            return draft.decided(anew)
         _bring_config(draft, attempt, live)
         drift.put_right(draft, attempt, child)
     gone_quiet = lost.on_a_lost_node(draft, attempt, child, live)
@@ -217,7 +223,7 @@ def _standing(draft: Draft, attempt: Attempt, child: Child, live: list[Pod]) -> 
         draft.again_after(LOOK_AGAIN)
         return draft.decided(_blocked(draft.seen.refusal))
     if len(running) >= spec.workers:
-        return _running(draft, attempt, running)
+        return _running(draft, attempt, child, running)
     pod = _behind(draft, latest)
     if pod is None:
         return _without_pod(draft, attempt, child, latest)
@@ -229,7 +235,7 @@ def _standing(draft: Draft, attempt: Attempt, child: Child, live: list[Pod]) -> 
     return draft.decided(starting(attempt))
 
 
-def _running(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
+def _running(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Decision:
     """All workers' containers run."""
     workers, node = draft.spec.workers, nodes_of(pods)
     if attempt.start_time is None:
@@ -239,7 +245,7 @@ def _running(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
         attempt = draft.replace_last(node=node)
     where = f" on node{'s' if ',' in node else ''} {node}" if node else ""
     words = f"attempt {attempt.number} runs{where}, {origin(draft, attempt)}"
-    words += memory.since_a_kill(draft) + edits.on_its_way(draft, attempt)
+    words += memory.since_a_kill(draft) + edits.on_its_way(draft, attempt, child)
     if attempt.preemptions:
         words += f", preempted {attempt.preemptions}×"
     told = f"{workers}/{workers}" if workers > 1 else ""

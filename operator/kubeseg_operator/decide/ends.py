@@ -8,6 +8,7 @@ from kubeseg_operator.conditions import Standing
 from kubeseg_operator.cost import add_up, cost, gpus_of, in_words
 from kubeseg_operator.decide import memory
 from kubeseg_operator.decide.draft import Draft, starting
+from kubeseg_operator.decide.edits import SPEC_CHANGED
 from kubeseg_operator.decide.model import Decision
 from kubeseg_operator.decide.queued import admitted
 from kubeseg_operator.outcome import Ending, clip
@@ -19,7 +20,7 @@ from kubeseg_types.workspace import run_dir
 KEPT_ATTEMPTS = 10
 #: Reasons of interruptions that are this operator's own doing: no sign of a loop.
 DELETED = "Deleted"
-OWN_REASONS = frozenset({"Suspended", "Stopped", DELETED})
+OWN_REASONS = frozenset({"Suspended", "Stopped", DELETED, SPEC_CHANGED})
 _COUNTED = {Outcome.FAILED, Outcome.OUT_OF_MEMORY}
 
 

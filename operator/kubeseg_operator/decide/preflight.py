@@ -13,13 +13,14 @@ from typing import Any
 
 from kubeseg_operator.conditions import Standing
 from kubeseg_operator.decide.draft import Draft
+from kubeseg_operator.decide.edits import of_another_spec
 from kubeseg_operator.decide.ends import fail, next_attempt
 from kubeseg_operator.decide.holdup import LOOK_AGAIN, hold_up
 from kubeseg_operator.decide.model import Ask, CreateChild, Decision, DeleteChild
 from kubeseg_operator.errands import CHECK_ASKS, check_job, check_name, errand_spec
 from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.outcome import Ending, clip, ending, tells
-from kubeseg_operator.views import Child, Pod
+from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.exit_codes import Outcome
 from kubeseg_types.status import CheckOutcome, Phase, Preflight
 
@@ -126,9 +127,7 @@ def _without_job(draft: Draft, record: Preflight) -> Decision:
         if seen.refusal is not None:
             draft.again_after(LOOK_AGAIN)
             return draft.decided(_blocked(seen.refusal))
-        image = draft.settings.image
-        manifest = check_job(draft.job, spec, number=record.number, image=image)
-        draft.actions.append(CreateChild(manifest))
+        draft.actions.append(CreateChild(_job(draft, record)))
         return draft.decided(_checking(draft))
     if Ask.CHECK not in seen.confirmed:
         return draft.ask(Ask.CHECK)
@@ -139,6 +138,11 @@ def _without_job(draft: Draft, record: Preflight) -> Decision:
         draft.again_after(5)
         return _ending_check(draft)
     return _ended(draft, ending(None, pods))
+
+
+def _job(draft: Draft, record: Preflight) -> Raw:
+    image = draft.settings.image
+    return check_job(draft.job, draft.spec, number=record.number, image=image)
 
 
 def _ended(draft: Draft, end: Ending) -> Decision:
@@ -189,9 +193,13 @@ def _is(action: DeleteChild, child: Child | None) -> bool:
 
 def _alive(draft: Draft, record: Preflight, child: Child, pods: list[Pod]) -> Decision:
     suspend = draft.spec.suspend
-    if suspend and not child.deleting:
+    known = draft.before.preflight is not None and draft.before.preflight.uid is not None
+    begun = record.start_time is not None or any(pod.started_at for pod in pods)
+    # One that waits is made anew where the spec now asks for another pod.
+    anew = known and not begun and of_another_spec(draft, child, lambda: _job(draft, record))
+    if (suspend or anew) and not child.deleting:
         draft.actions.append(DeleteChild(child.name, child.uid))
-    if suspend or child.deleting:
+    if suspend or anew or child.deleting:
         draft.again_after(LOOK_AGAIN)
         return _ending_check(draft)
     if any(pod.ended or pod.exit_code is not None for pod in pods):

@@ -10,6 +10,18 @@ MUTANTS = (
         "    if seen.confirmed and Ask.CHILD not in seen.confirmed:\n",
     ),
     Mutant(
+        "a-waiting-attempt-keeps-its-pods",
+        "decide.edits",
+        "    draft.actions.append(DeleteChild(child.name, child.uid))\n",
+        "",
+    ),
+    Mutant(
+        "a-begun-attempt-is-made-anew",
+        "decide.edits",
+        "    if attempt.start_time is not None or waits or not known:\n",
+        "    if not known:\n",
+    ),
+    Mutant(
         "silent-pods-are-believed",
         "decide.attempt",
         "        if _some_silent(draft, current):\n",

@@ -37,6 +37,17 @@ async def _more_quota(world: World) -> None:
     world.refuse_jobs(None)
 
 
+async def _asks_for_less(world: World) -> None:
+    """The pod that waits can't be changed: another one is made."""
+    await wait(world, lambda: world.status().get("phase") == "Blocked")
+    await asyncio.sleep(5)
+    world.edit(priorityClassName="modest")
+
+
+async def _never_room(world: World) -> None:
+    world.cluster.never_room_for = "greedy"
+
+
 SCENARIOS = (
     Scenario("name-taken", before=_take_name, act=_give_name_back),
     Scenario(
@@ -55,6 +66,25 @@ SCENARIOS = (
         allowed=f"{ONE_MORE}{TRAINED}",
     ),
     Scenario("blocked-for-a-while", has_room=False, act=room_later),
+    Scenario(
+        "asks-for-less",
+        spec={"priorityClassName": "greedy"},
+        before=_never_room,
+        act=_asks_for_less,
+        story=f"Interrupted/SpecChanged {TRAINED}",
+        allowed=f"{ONE_MORE}{TRAINED}",
+        events="Blocked AttemptStarted Succeeded",
+    ),
+    Scenario(
+        "check-asks-for-less",
+        spec={
+            "priorityClassName": "greedy",
+            "preflight": "Auto",
+            "resources": {"gpus": 1},
+        },
+        before=_never_room,
+        act=_asks_for_less,
+    ),
     Scenario("quota", before=_full_quota, act=_more_quota),
     Scenario(
         "invalid",

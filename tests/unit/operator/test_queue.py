@@ -305,7 +305,11 @@ def test_the_end_is_told_by_the_newest_pod() -> None:
     known = queued(**BEGUN)
     before = ended_pod(75, gone=True, uid="old", name="job-1-0-old")
     last = ended_pod(0, creationTimestamp=at(-5))
-    finished = {"suspended": False, "started": at(-6), "finished": "Complete"}
+    finished: dict[str, Any] = {
+        "suspended": False,
+        "started": at(-6),
+        "finished": "Complete",
+    }
     decision = look(known, seen(before, last, **finished))
     assert str(decision.status.phase) == "Succeeded"
     assert decision.status.attempts[0].exit_code == 0
@@ -361,5 +365,9 @@ def test_the_story() -> None:
 def test_the_pod_before_a_preemption_does_not_tell_how_the_job_ended() -> None:
     known = queued(**BEGUN)
     before = ended_pod(75, gone=True, creationTimestamp=at(-60))
-    finished = {"suspended": False, "started": at(-20), "finished": "Complete"}
+    finished: dict[str, Any] = {
+        "suspended": False,
+        "started": at(-20),
+        "finished": "Complete",
+    }
     assert look(known, seen(before, **finished)).ask is Ask.PODS
