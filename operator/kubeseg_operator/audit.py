@@ -24,6 +24,8 @@ class Auditor:
     #: None: all namespaces.
     namespaces: Sequence[str | None]
     interval: float = 300.0
+    #: Seconds after which one that failed is tried again.
+    again: float = 15.0
     #: Seconds that a watch may need to tell what a list has told.
     patience: float = 10.0
     missed: int = field(default=0)
@@ -52,13 +54,16 @@ class Auditor:
 
     async def run(self) -> None:
         """Audit for ever, and have every job visited after each."""
+        wait = self.interval
         while True:
-            await asyncio.sleep(self.interval)
+            await asyncio.sleep(wait)
             try:
                 await self._audit()
             except (ApiError, ApiUnreachableError) as error:
                 log.warning("the audit of the watches failed, and will be tried again: %s", error)
+                wait = min(self.again, self.interval)
                 continue
+            wait = self.interval
             for key in sorted(self.store.keys()):
                 self.intake.enqueue(key)
                 await asyncio.sleep(0)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from kubeseg_operator.audit import Auditor
+from kubeseg_operator.client import ApiUnreachableError
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key
 from kubeseg_operator.watched import Intake
@@ -84,3 +87,26 @@ async def test_a_silent_watch_is_found_out_and_made_good(
         assert queued == [KEY] * count
     await audit._audit()
     assert audit.missed == 0
+
+
+async def test_a_failed_audit_is_tried_again_soon(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = auditor(api)
+    waits: list[float] = []
+    outcomes = iter([ApiUnreachableError("no answer"), None, None])
+
+    async def once(_: Auditor) -> None:
+        if error := next(outcomes):
+            raise error
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(Auditor, "_audit", once)
+    monkeypatch.setattr("kubeseg_operator.audit.asyncio.sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await audit.run()
+    assert waits == [300, 15, 300]
