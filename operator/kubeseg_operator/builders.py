@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 from kubeseg_operator.pods import (
     CONFIG_AT,
@@ -18,11 +19,13 @@ from kubeseg_operator.pods import (
 )
 from kubeseg_operator.rendezvous import RESERVED, environment, service_name
 from kubeseg_operator.views import JobView, Raw
+from kubeseg_types.base import duration_seconds
 from kubeseg_types.names import (
     ANNOTATION_CONFIG,
     ANNOTATION_TEMPLATE,
     API_VERSION,
     CONFIG_FILE,
+    ENV_RENDEZVOUS_TIMEOUT,
     KIND,
     LABEL_ATTEMPT,
     LABEL_JOB,
@@ -40,6 +43,9 @@ from kubeseg_types.trainer import trainer_config
 from kubeseg_types.training import MAX_ACCUMULATE
 
 GRACE_SECONDS = 60
+#: Seconds that workers wait for each other at most, before which they serve nothing.
+RENDEZVOUS_SECONDS = 900
+_PROBED_EVERY = 30
 APP_NAME = "kubeseg-trainer"
 
 
@@ -114,6 +120,21 @@ def _resources(spec: TrainingJobSpec) -> Raw:
     return resources
 
 
+def _liveness(spec: TrainingJobSpec) -> Raw:
+    """Has a process that is frozen as a whole ended: its own watchdog is frozen, too."""
+    patience = duration_seconds(spec.training.stall_timeout)
+    if spec.workers > 1:
+        told = [each.value for each in spec.env or [] if each.name == ENV_RENDEZVOUS_TIMEOUT]
+        wished = [int(text) for text in told if text and text.isdecimal()]
+        patience += max([RENDEZVOUS_SECONDS, *wished])
+    return {
+        "httpGet": {"path": "/healthz", "port": TRAINER_PORT_NAME},
+        "periodSeconds": _PROBED_EVERY,
+        "timeoutSeconds": 10,
+        "failureThreshold": max(4, math.ceil(patience / _PROBED_EVERY)),
+    }
+
+
 def _container(spec: TrainingJobSpec, image: str, place: list[Raw]) -> Raw:
     container: Raw = {
         "image": spec.image or image,
@@ -128,6 +149,7 @@ def _container(spec: TrainingJobSpec, image: str, place: list[Raw]) -> Raw:
             "periodSeconds": 5,
             "timeoutSeconds": 3,
         },
+        "livenessProbe": _liveness(spec),
         "resources": _resources(spec),
         # Where the trainer could leave no words, the last lines of its log.
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -218,3 +218,27 @@ def test_a_service_that_was_changed_is_found_out(change: dict[str, Any], same: b
     known = job(spec=SEVERAL)
     wanted = headless_service(known, owner_reference(known))
     assert as_wished({"spec": wanted["spec"] | change}, wanted) is same
+
+
+@pytest.mark.parametrize(
+    ("spec", "checks"),
+    [
+        ({}, 60),
+        ({"training": {"epochs": 1, "stallTimeout": "1h"}}, 120),
+        # It has a moment at least.
+        ({"training": {"epochs": 1, "stallTimeout": "1m"}}, 4),
+        # Several answer only once they have met.
+        ({"workers": 2}, 90),
+        ({"workers": 2, "env": [{"name": "KUBESEG_RENDEZVOUS_TIMEOUT", "value": "3600"}]}, 180),
+    ],
+)
+def test_a_frozen_trainer_is_ended_after_the_stall_timeout(
+    spec: dict[str, Any], checks: int
+) -> None:
+    wanted = TrainingJobSpec.model_validate(
+        {"dataset": {"name": "d"}, "training": {"epochs": 1}} | spec
+    )
+    made = child_job(job(), wanted, attempt=1, image="trainer:1")
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    probe = container["livenessProbe"]
+    assert (probe["failureThreshold"], probe["periodSeconds"]) == (checks, 30)
