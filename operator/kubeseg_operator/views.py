@@ -24,6 +24,7 @@ from kubeseg_types.names import (
 Raw = dict[str, Any]
 #: Set by the Job controller on each pod that it makes.
 LABEL_CONTROLLER = "batch.kubernetes.io/controller-uid"
+_GARBAGE_COLLECTORS = frozenset({"foregroundDeletion", "orphan"})
 _COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -80,6 +81,8 @@ class Child:
     #: What others may have changed: the label that it is watched by, and how many pods it makes.
     labelled: bool
     parallelism: int | None
+    #: What it waits for before it goes, Kubernetes' own apart.
+    finalizers: tuple[str, ...]
     #: Hash of the pods that it was made to make; "" of Jobs from before there was one.
     template: str
 
@@ -245,6 +248,9 @@ def child_view(raw: Raw) -> Child:
         suspended=(raw.get("spec") or {}).get("suspend") is True,
         labelled=bool(label) and _controller(raw, KIND).get("name", label) == label,
         parallelism=(raw.get("spec") or {}).get("parallelism"),
+        finalizers=tuple(
+            name for name in meta.get("finalizers") or () if name not in _GARBAGE_COLLECTORS
+        ),
         template=(meta.get("annotations") or {}).get(ANNOTATION_TEMPLATE, ""),
     )
 

@@ -150,7 +150,8 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
         )
     if spec.suspend and not child.deleting:
         known = draft.before.attempts[-1].uid is not None
-        if known or not meaningful(draft.before, draft.decided(_leaving(draft, attempt)).status):
+        after = draft.decided(_leaving(draft, attempt, child, live)).status
+        if known or not meaningful(draft.before, after):
             draft.actions.append(DeleteChild(child.name, child.uid))
         # Else its UID goes into status first: after a crash in between, the Job that was deleted
         # would look like one that was never made, and be made again.
@@ -166,7 +167,7 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
         return gone_quiet
     if child.deleting or spec.suspend:
         draft.again_after(LOOK_AGAIN)
-        return draft.decided(_leaving(draft, attempt))
+        return draft.decided(_leaving(draft, attempt, child, live))
     if child.suspended:
         return wait_in_queue(draft, attempt, child, live)
     attempt = admitted(draft, attempt)
@@ -206,10 +207,14 @@ def _bring_config(draft: Draft, attempt: Attempt, live: list[Pod]) -> None:
             draft.actions.append(PatchConfig(pod.name, pod.uid, text))
 
 
-def _leaving(draft: Draft, attempt: Attempt) -> Standing:
+def _leaving(draft: Draft, attempt: Attempt, child: Child, live: list[Pod]) -> Standing:
     begun = attempt.start_time and not attempt.queued_time
     phase = Phase.RUNNING if begun else Phase.STARTING
     words = f"attempt {attempt.number} is ending"
+    if child.deleting and child.finalizers and not live:
+        names = ", ".join(child.finalizers[:3])
+        words += f": no pod is left, but Job {child.name} is held by the finalizer {names}; whoever"
+        words += " set it has to take it away"
     return Standing(phase, "Ending", words, suspending=draft.spec.suspend)
 
 

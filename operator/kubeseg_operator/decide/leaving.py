@@ -32,6 +32,8 @@ from kubeseg_types.workspace import run_dir
 POD_PATIENCE = 600.0
 #: Seconds after which that they still run is no longer believed without a look.
 NEWS_PATIENCE = 90.0
+#: Seconds that a Job without pods may take to go, before it counts as held by a finalizer.
+HELD_PATIENCE = 30.0
 #: Seconds that a clean-up Job may take to start.
 START_PATIENCE = 300.0
 MAX_TRIES = 3
@@ -123,6 +125,10 @@ def _end_pods(draft: Draft) -> Decision:
     draft.end_strays(keep=None)
     running = [child for child in seen.children if child.finished is None]
     pods = [pod for pod in seen.pods if not pod.ended and pod.child is not None]
+    if _overdue(draft, draft.job.deleted, HELD_PATIENCE):
+        # One that is being deleted makes no pods; what holds it need not hold up the folder.
+        having = {pod.child for pod in pods}
+        running = [child for child in running if not child.deleting or child.uid in having]
     # Where its grace period is long over, what is known to run may be old news.
     if not running or _overdue(draft, draft.job.deleted, NEWS_PATIENCE):
         for question in _unsure(draft, running):

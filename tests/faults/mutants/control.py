@@ -18,15 +18,13 @@ MUTANTS = (
     Mutant(
         "suspend-is-not-carried-out",
         "decide.attempt",
-        "        if known or not meaningful(draft.before, "
-        "draft.decided(_leaving(draft, attempt)).status):\n",
+        "        if known or not meaningful(draft.before, after):\n",
         "        if begun:\n",
     ),
     Mutant(
         "suspended-before-its-uid-is-known",
         "decide.attempt",
-        "        if known or not meaningful(draft.before, "
-        "draft.decided(_leaving(draft, attempt)).status):\n",
+        "        if known or not meaningful(draft.before, after):\n",
         "        if True:\n",
     ),
     Mutant(

@@ -13,6 +13,7 @@ from tests.support.operator_decisions import look, of, standing
 from tests.support.operator_objects import (
     CHILD_UID,
     UID,
+    at,
     attempt,
     child,
     ended_pod,
@@ -103,3 +104,14 @@ def assert_suspended(decision: Decision) -> None:
     assert standing(decision) == ("Blocked", "JobSuspended")
     assert "Job job-1 was suspended by somebody else" in of(decision, "Blocked").message
     assert decision.actions == ()
+
+
+def test_who_holds_a_job_that_is_to_go_is_named() -> None:
+    known = job(
+        spec={"suspend": True}, status={"attempts": [running_attempt()], "phase": "Running"}
+    )
+    meta = {"deletionTimestamp": at(-35), "finalizers": ["foregroundDeletion", "example.com/hold"]}
+    decision = look(known, Observed(children=(child(**meta),)))
+    assert "is held by the finalizer example.com/hold" in of(decision, "Running").message
+    leaving = Observed(children=(child(**meta),), pods=(running_pod(known),))
+    assert "held" not in of(look(known, leaving), "Running").message

@@ -183,7 +183,7 @@ def test_that_nothing_runs_any_more_is_read_live(
 
 def test_what_has_long_been_told_to_run_is_looked_at_again() -> None:
     status = {"attempts": [running_attempt()]}
-    seen = Observed(children=(child(deletionTimestamp=at(-80)),))
+    seen = Observed(children=(child(),))
     assert look(leaving(status, since=-80), seen).ask is None
     assert look(leaving(status, since=-90), seen).ask is Ask.PODS
 
@@ -409,3 +409,16 @@ def test_a_pod_that_has_ended_holds_nothing_up() -> None:
     known = leaving({"attempts": [running_attempt()]})
     seen = Observed(children=(child(finished="Failed"),), pods=(ended_pod(1),), confirmed=ALL_READ)
     assert result(look(known, seen)) == (1, None)
+
+
+def test_a_job_that_others_hold_does_not_hold_up_the_folder() -> None:
+    """Somebody's finalizer keeps it, and it makes no more pods."""
+    meta = {"deletionTimestamp": at(-35), "finalizers": ["foregroundDeletion", "example.com/hold"]}
+    held = Observed(children=(child(**meta),), confirmed=ALL_READ)
+    known = {"attempts": [running_attempt()], "phase": "Running"}
+    early = look(leaving(known, since=-20), held)
+    assert (early.status.cleanup, early.requeue_after) == (None, 10)
+    decision = look(leaving(known, since=-40), held)
+    assert result(decision) == (1, None)
+    (ended,) = decision.status.attempts
+    assert (ended.outcome, ended.reason) == ("Interrupted", "Deleted")
