@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 #: Characters of a sentence: status is small, and a scheduler's message may be long.
 MAX_WORDS = 900
+#: Of them, those that are somebody else's: the remedy behind them must not be cut off.
+MAX_QUOTED = 500
+#: A Job that was made stays as it is: what is said where the spec is to be changed.
+EDITED = " An edit counts once the job was suspended and resumed (spec.suspend)."
 
 
 @dataclass(frozen=True, slots=True)

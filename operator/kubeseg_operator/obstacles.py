@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from kubeseg_operator import volumes
-from kubeseg_operator.nodes import Node, about_gpus, taints_in_the_way
-from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
+from kubeseg_operator.nodes import Node, about_gpus, about_taints
+from kubeseg_operator.obstacle import EDITED, MAX_QUOTED, MAX_WORDS, Obstacle
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.spec import TrainingJobSpec
@@ -19,14 +19,14 @@ def unschedulable(words: str, spec: TrainingJobSpec, nodes: Sequence[Node] = ())
     asked = [f"{wish.gpus} {wish.gpu_resource}"] if wish.gpus else []
     asked += [f"{wish.cpu} CPU", f"{wish.memory} memory"]
     offer = words.partition(" preemption:")[0].partition(" no new claims")[0].strip()
-    remedies, gpus = [], ""
+    remedies, gpus, taints = [], "", ""
     if wish.gpus and f"Insufficient {wish.gpu_resource}" in offer:
         gpus = about_gpus(nodes, spec)
     if "Insufficient" in offer and not gpus:
         remedies.append("ask for less in spec.resources, or wait for a node with so much free")
     if "untolerated taint" in offer:
-        taints = ", ".join(taints_in_the_way(nodes, spec)[:3])
-        remedies.append(f"add to spec.tolerations{f': {taints}' if taints else ''}")
+        taints, remedy = about_taints(nodes, spec)
+        remedies.append(remedy)
     if "node affinity" in offer or "node selector" in offer or "affinity/selector" in offer:
         remedies.append("look at spec.nodeSelector and spec.affinity")
     if "were unschedulable" in offer:
@@ -34,9 +34,12 @@ def unschedulable(words: str, spec: TrainingJobSpec, nodes: Sequence[Node] = ())
     if re.search(r"persistent ?volume|volume node|pv\(s\)", offer, re.IGNORECASE):
         remedies.append(volumes.REMEDY.format(claim=spec.workspace.claim_name))
     hint = f" To do: {'; '.join(remedies)}." if remedies else ""
-    sentence = f"needs {', '.join(asked)} on one node; {offer.rstrip('.')}."
-    sentence += f" {gpus}" if gpus else ""
-    return Obstacle("Unschedulable", clip(f"{sentence}{hint}", MAX_WORDS))
+    if "spec." in f"{gpus}{hint}":
+        hint += EDITED
+    offer = clip(offer.rstrip("."), MAX_QUOTED)
+    seen = "".join(f" {words}" for words in (gpus, taints) if words)
+    sentence = f"needs {', '.join(asked)} on one node; {offer}.{seen}"
+    return Obstacle("Unschedulable", clip(sentence + hint, MAX_WORDS))
 
 
 def gated(pod: Pod) -> Obstacle:

@@ -78,8 +78,10 @@ def _unschedulable(draft: Draft, spec: TrainingJobSpec, words: str) -> Obstacle 
     obstacle = volumes.of_claim(words, spec, claim, events)
     if obstacle is not None:
         return obstacle
-    lacking = f"Insufficient {wish.gpu_resource}" in words or "untolerated taint" in words
-    if wish.gpus and lacking and Ask.NODES not in seen.confirmed:
+    # Schedulers of these days don't name the taints.
+    lacking = "untolerated taint" in words
+    lacking |= wish.gpus > 0 and f"Insufficient {wish.gpu_resource}" in words
+    if lacking and Ask.NODES not in seen.confirmed:
         return Ask.NODES
     nodes = [_node(raw) for raw in seen.answers.get(Ask.NODES, ())]
     return obstacles.unschedulable(words, spec, nodes)

@@ -6,40 +6,12 @@ from typing import Any
 
 import pytest
 
-from kubeseg_operator.decide import Ask, Observed
-from kubeseg_operator.nodes import node_of
+from kubeseg_operator.decide import Ask
 from kubeseg_operator.obstacle import Obstacle
-from kubeseg_operator.obstacles import no_pod, not_taken_up, of_events, of_pod, unschedulable
-from kubeseg_types.spec import TrainingJobSpec
-from tests.support.operator_decisions import look, of, pending
-from tests.support.operator_objects import at, attempt, child, job, pod
-
-
-def spec(**fields: Any) -> TrainingJobSpec:
-    wanted = {"dataset": {"name": "d"}, "training": {"epochs": 1}}
-    return TrainingJobSpec.model_validate(wanted | fields)
-
-
-def refused(message: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": message,
-        }
-    ]
-
-
-def why(
-    message: str | None, wish: dict[str, Any] | None = None, after: float = 0, **seen: Any
-) -> Obstacle | None:
-    """What the condition Blocked says where the scheduler says `message`."""
-    stuck = pending(node=None, conditions=refused(message) if message else [])
-    known = job(spec=wish or {"resources": {"gpus": 1}}, status={"attempts": [attempt()]})
-    everything = {"children": (child(),), "pods": (stuck,), "confirmed": frozenset(Ask)} | seen
-    blocked = of(look(known, Observed(**everything), after=after), "Blocked")
-    return Obstacle(blocked.reason, blocked.message) if blocked.status == "True" else None
+from kubeseg_operator.obstacles import no_pod, not_taken_up, of_events, of_pod
+from tests.support.operator_decisions import pending
+from tests.support.operator_objects import at, pod
+from tests.support.operator_obstacles import spec, why
 
 
 @pytest.mark.parametrize(
@@ -54,7 +26,8 @@ def why(
             (
                 "needs 1 nvidia.com/gpu, 1 CPU, 4Gi memory on one node; 0/3 nodes are available: "
                 "3 Insufficient nvidia.com/gpu. To do: ask for less in spec.resources, or wait for "
-                "a node with so much free."
+                "a node with so much free. An edit counts once the job was suspended and resumed "
+                "(spec.suspend)."
             ),
         ),
         (
@@ -62,7 +35,9 @@ def why(
             "Unschedulable",
             (
                 "needs 1 nvidia.com/gpu, 1 CPU, 4Gi memory on one node; 0/1 nodes are available: "
-                "1 node(s) had untolerated taint(s). To do: add to spec.tolerations."
+                "1 node(s) had untolerated taint(s). To do: add to spec.tolerations what the "
+                "nodes' taints need (kubectl describe nodes names them). An edit counts once the job "
+                "was suspended and resumed (spec.suspend)."
             ),
         ),
         (
@@ -71,7 +46,8 @@ def why(
             (
                 "needs 1 nvidia.com/gpu, 1 CPU, 4Gi memory on one node; 0/1 nodes are available: "
                 "1 node(s) didn't match Pod's node affinity/selector. To do: look at "
-                "spec.nodeSelector and spec.affinity."
+                "spec.nodeSelector and spec.affinity. An edit counts once the job was suspended "
+                "and resumed (spec.suspend)."
             ),
         ),
         (
@@ -95,102 +71,6 @@ def why(
 )
 def test_no_node(message: str, reason: str, words: str) -> None:
     assert why(message) == Obstacle(reason, words)
-
-
-def node(name: str, gpus: int, held: int | None = None, **fields: Any) -> dict[str, Any]:
-    resources = {"cpu": "8"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {"amd.com/gpu": "2"})
-    ready = {"type": "Ready", "status": fields.pop("ready", "True")}
-    seen = {} if held is None else {"held": {"nvidia.com/gpu": held}}
-    return {
-        "metadata": {"name": name},
-        "spec": fields,
-        "status": {"allocatable": resources, "conditions": [ready]},
-    } | seen
-
-
-TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
-LACKING = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: none"
-OTHERS = "ask for less in spec.resources, or wait for a node with so much free"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "nodes", "words"),
-    [
-        (1, [], OTHERS),  # nodes may not be read
-        (
-            1,
-            [node("a", 0)],
-            (
-                "No node offers nvidia.com/gpu. They offer amd.com/gpu. Look at "
-                "spec.resources.gpuResource, and whether the vendor's device plugin runs."
-            ),
-        ),
-        (
-            8,
-            [node("a", 4), node("b", 2)],
-            (
-                "There are 6 nvidia.com/gpu on 2 nodes, at most 4 on one. Ask for at most 4 in "
-                "spec.resources.gpus."
-            ),
-        ),
-        (2, [node("a", 4), node("b", 2)], "There are 6 nvidia.com/gpu on 2 nodes."),
-        (
-            2,
-            [node("a", 4, 3), node("b", 2, 2)],
-            (
-                "There are 6 nvidia.com/gpu on 2 nodes, but at most 1 of one node are free: it "
-                "starts as soon as other pods have left enough."
-            ),
-        ),
-        (
-            1,
-            [node("a", 4, 9)],  # more is held than there is: a node that has lost some
-            "on 1 node, but at most 0 of one node are free",
-        ),
-        (1, [node("a", 4, 3)], OTHERS),  # one is free: it is something else
-        (
-            1,
-            [node("a", 4, 0, unschedulable=True), node("b", 4, 0, ready="Unknown")],
-            "but those are cordoned or not ready.",
-        ),
-    ],
-)
-def test_how_many_gpus_there_are_and_how_many_are_free(
-    wanted: int, nodes: list[dict[str, Any]], words: str
-) -> None:
-    seen = [node_of(raw, raw.get("held")) for raw in nodes]
-    found = unschedulable(LACKING, spec(resources={"gpus": wanted}), seen)
-    assert found.reason == "Unschedulable"
-    assert words in found.message
-    assert (OTHERS in found.message) is (words == OTHERS)
-
-
-@pytest.mark.parametrize(
-    ("tolerations", "words"),
-    [
-        ([], "To do: add to spec.tolerations: gpu=yes:NoSchedule."),
-        ([{"key": "gpu", "operator": "Exists"}], "To do: add to spec.tolerations."),
-        ([{"operator": "Exists", "effect": "NoExecute"}], "gpu=yes:NoSchedule."),
-        ([{"key": "gpu", "value": "no"}], "gpu=yes:NoSchedule."),
-        ([{"key": "gpu", "value": "yes", "effect": "NoSchedule"}], "spec.tolerations."),
-    ],
-)
-def test_taints_are_named(tolerations: list[dict[str, Any]], words: str) -> None:
-    health = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
-    nodes = (node("a", 2, taints=[TAINT, health]), node("small", 0, taints=[TAINT | {"key": "x"}]))
-    found = why(
-        "0/2 nodes are available: 2 node(s) had untolerated taint(s).",
-        {"resources": {"gpus": 1}, "tolerations": tolerations},
-        answers={Ask.NODES: nodes},
-    )
-    assert found is not None
-    assert found.message.endswith(words)
-
-
-def test_nodes_are_not_read_for_a_job_without_gpus() -> None:
-    found = why("0/1 nodes are available: 1 Insufficient cpu.", {}, confirmed=frozenset())
-    assert found is not None
-    assert found.message.endswith(f"1 Insufficient cpu. To do: {OTHERS}.")
 
 
 CLAIM = {"spec": {"accessModes": ["ReadWriteMany"], "storageClassName": "fast"}}
