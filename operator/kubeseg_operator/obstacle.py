@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from kubeseg_operator.views import Raw
 
 #: Characters of a sentence: status is small, and a scheduler's message may be long.
 MAX_WORDS = 900
@@ -18,3 +21,12 @@ class Obstacle:
 
     reason: str
     message: str
+
+
+def latest(events: Iterable[Raw], reasons: frozenset[str]) -> Raw | None:
+    """The newest of the events with one of these reasons."""
+
+    def when(event: Raw) -> str:
+        return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+    return max((e for e in events if e.get("reason") in reasons), key=when, default=None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from kubeseg_operator import volumes
+from kubeseg_operator import images, volumes
 from kubeseg_operator.nodes import Node, about_gpus, about_taints
-from kubeseg_operator.obstacle import EDITED, MAX_QUOTED, MAX_WORDS, Obstacle
+from kubeseg_operator.obstacle import EDITED, MAX_QUOTED, MAX_WORDS, Obstacle, latest
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.spec import TrainingJobSpec
@@ -73,41 +73,15 @@ def not_taken_up(pod: Pod, spec: TrainingJobSpec) -> Obstacle:
     return Obstacle("ResourceClaims", clip(words, MAX_WORDS))
 
 
-_IMAGE_REASONS = frozenset(
-    "ErrImagePull ImagePullBackOff InvalidImageName ErrImageNeverPull ImageInspectError "
-    "RegistryUnavailable SignatureValidationFailed".split()
-)
 _START_REASONS = frozenset("CreateContainerError RunContainerError StartError".split())
 
 
-def _image(pod: Pod, spec: TrainingJobSpec, image: str) -> Obstacle:
-    words = pod.waiting_message
-    # Back-off messages carry the cause behind the word; both forms must read alike, or the
-    # condition would change at every turn of the kubelet's back-off.
-    words = words.rpartition("ErrImagePull: ")[2]
-    lower = words.lower()
-    if "not found" in lower or "notfound" in lower:
-        cause = "not found"
-    elif re.search(r"unauthorized|denied|forbidden|authentication", lower):
-        cause = "access denied (spec.imagePullSecrets names the credentials)"
-    elif pod.waiting == "InvalidImageName":
-        cause = "this is no image's name"
-    elif pod.waiting == "ErrImageNeverPull":
-        cause = "it is not on the node, and spec.imagePullPolicy is Never"
-    elif lower.startswith("back-off pulling"):
-        cause = "the last try failed"
-    else:
-        cause = clip(words, 300)
-    default = "" if spec.image is None else f" The operator's default is {image}."
-    return Obstacle(
-        "ImagePull", f'image "{spec.image or image}" can\'t be pulled: {cause}.{default}'
-    )
-
-
-def of_pod(pod: Pod, spec: TrainingJobSpec, image: str) -> Obstacle | None:
-    """What the pod's own status tells."""
-    if pod.waiting in _IMAGE_REASONS:
-        return _image(pod, spec, image)
+def of_pod(
+    pod: Pod, spec: TrainingJobSpec, image: str, events: Iterable[Raw] = ()
+) -> Obstacle | None:
+    """What the pod's own status tells, and of a pull its events."""
+    if images.waits(pod):
+        return images.of_pull(pod, spec, image, events)
     if pod.waiting == "CreateContainerConfigError":
         return Obstacle(
             "ConfigMissing",
@@ -122,15 +96,6 @@ def of_pod(pod: Pod, spec: TrainingJobSpec, image: str) -> Obstacle | None:
             "ContainerStart", clip(f"the container can't start: {pod.waiting_message}", MAX_WORDS)
         )
     return None
-
-
-def latest(events: Iterable[Raw], reasons: frozenset[str]) -> Raw | None:
-    """The newest of the events with one of these reasons."""
-
-    def when(event: Raw) -> str:
-        return str(event.get("lastTimestamp") or event.get("eventTime") or "")
-
-    return max((e for e in events if e.get("reason") in reasons), key=when, default=None)
 
 
 def of_events(events: Iterable[Raw], spec: TrainingJobSpec) -> Obstacle | None:

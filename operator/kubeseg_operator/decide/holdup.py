@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubeseg_operator import obstacles, volumes
+from kubeseg_operator import images, obstacles, volumes
 from kubeseg_operator.decide.draft import Draft
 from kubeseg_operator.decide.model import Ask
 from kubeseg_operator.nodes import Node, node_of
@@ -34,7 +34,11 @@ def hold_up(
         return _unschedulable(draft, spec, pod.unschedulable)
     if pod.gated:
         return obstacles.gated(pod)
-    obstacle = obstacles.of_pod(pod, spec, image)
+    if images.waits(pod):
+        if Ask.POD_EVENTS not in draft.seen.confirmed:
+            return Ask.POD_EVENTS
+        draft.again_after(LOOK_AGAIN)
+    obstacle = obstacles.of_pod(pod, spec, image, draft.seen.events)
     if obstacle is not None:
         return obstacle
     if pod.scheduled_at:

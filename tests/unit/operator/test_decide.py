@@ -92,6 +92,9 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"waiting": {"reason": reason, "message": message}}
 
 
+PULLING = pending(state=waiting("ImagePullBackOff"))
+
+
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
@@ -120,7 +123,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
             ("Blocked", "Unschedulable"),
         ),
         (
-            Observed(children=(child(),), pods=(pending(state=waiting("ImagePullBackOff")),)),
+            Observed(children=(child(),), pods=(PULLING,), confirmed=frozenset({Ask.POD_EVENTS})),
             ("Blocked", "ImagePull"),
         ),
         (

@@ -300,14 +300,22 @@ WAITING = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
         ),
         (
             cleaning(),
-            Observed(children=(cleanup(),), pods=(pod(state=WAITING),)),
+            Observed(
+                children=(cleanup(),),
+                pods=(pod(state=WAITING),),
+                confirmed=frozenset({Ask.POD_EVENTS}),
+            ),
             200,
             (1, None),
             "",
         ),
         (
             cleaning(),
-            Observed(children=(cleanup(),), pods=(pod(state=WAITING),)),
+            Observed(
+                children=(cleanup(),),
+                pods=(pod(state=WAITING),),
+                confirmed=frozenset({Ask.POD_EVENTS}),
+            ),
             300,
             (1, "Left"),
             "no clean-up Job could start within 300 s: image",

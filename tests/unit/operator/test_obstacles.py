@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from kubeseg_operator.decide import Ask
-from kubeseg_operator.obstacle import Obstacle
+from kubeseg_operator.decide import Ask, Observed
+from kubeseg_operator.obstacle import EDITED, Obstacle
 from kubeseg_operator.obstacles import no_pod, not_taken_up, of_events, of_pod
-from tests.support.operator_decisions import pending
-from tests.support.operator_objects import at, pod
+from tests.support.operator_decisions import look, pending
+from tests.support.operator_objects import at, attempt, child, job, pod
 from tests.support.operator_obstacles import spec, why
 
 
@@ -36,8 +36,8 @@ from tests.support.operator_obstacles import spec, why
             (
                 "needs 1 nvidia.com/gpu, 1 CPU, 4Gi memory on one node; 0/1 nodes are available: "
                 "1 node(s) had untolerated taint(s). To do: add to spec.tolerations what the "
-                "nodes' taints need (kubectl describe nodes names them). An edit counts once the job "
-                "was suspended and resumed (spec.suspend)."
+                "nodes' taints need (kubectl describe nodes names them). An edit counts once the "
+                "job was suspended and resumed (spec.suspend)."
             ),
         ),
         (
@@ -149,37 +149,109 @@ def test_scheduling_gates_are_named() -> None:
     assert found.reason == "SchedulingGated"
 
 
-PULL = 'rpc error: code = NotFound desc = image "r/t:9" not found'
+PULL = (
+    'rpc error: code = NotFound desc = failed to pull and unpack image "docker.io/r/t:9": failed '
+    'to resolve reference "docker.io/r/t:9": docker.io/r/t:9: not found'
+)
+DENIED = "pull access denied, repository does not exist"
+CORRECT = "Correct spec.image (the operator's default is trainer:1), or push it there."
 
 
 @pytest.mark.parametrize(
-    ("waiting", "message", "cause"),
+    ("waiting", "message", "words"),
     [
-        ("ErrImagePull", PULL, "not found"),
-        ("ImagePullBackOff", f'Back-off pulling image "r/t:9": ErrImagePull: {PULL}', "not found"),
-        ("ImagePullBackOff", 'Back-off pulling image "r/t:9"', "the last try failed"),
+        ("ErrImagePull", PULL, f"docker.io/r/t:9: not found. {CORRECT}"),
+        (
+            "ImagePullBackOff",
+            f'Back-off pulling image "r/t:9": ErrImagePull: {PULL}',
+            f"docker.io/r/t:9: not found. {CORRECT}",
+        ),
+        (
+            "ImagePullBackOff",
+            'Back-off pulling image "r/t:9"',
+            (
+                "the last try failed. Correct spec.image (the operator's default is trainer:1), or "
+                "see to it that the nodes reach its registry."
+            ),
+        ),
         (
             "ErrImagePull",
-            "pull access denied, repository does not exist",
-            "access denied (spec.imagePullSecrets names the credentials)",
+            DENIED,
+            (
+                f"{DENIED}. Name in spec.imagePullSecrets a Secret with credentials for its "
+                "registry, or correct spec.image (the operator's default is trainer:1)."
+            ),
         ),
-        ("InvalidImageName", "could not parse", "this is no image's name"),
+        (
+            "InvalidImageName",
+            "could not parse",
+            "this is no image's name. Correct spec.image (the operator's default is trainer:1).",
+        ),
         (
             "ErrImageNeverPull",
             "is not present",
-            "it is not on the node, and spec.imagePullPolicy is Never",
+            (
+                "it is not on the node, and spec.imagePullPolicy is Never. Load it there, or set "
+                "spec.imagePullPolicy to IfNotPresent."
+            ),
         ),
-        ("ErrImagePull", "dial tcp: i/o timeout", "dial tcp: i/o timeout"),
+        ("ErrImagePull", "dial tcp: i/o timeout", "dial tcp: i/o timeout. Correct spec.image"),
     ],
 )
-def test_no_image(waiting: str, message: str, cause: str) -> None:
+def test_no_image(waiting: str, message: str, words: str) -> None:
     stuck = pod(state={"waiting": {"reason": waiting, "message": message}})
     found = of_pod(stuck, spec(image="r/t:9"), "trainer:1")
     assert found is not None
     assert found.reason == "ImagePull"
-    assert found.message == (
-        f"image \"r/t:9\" can't be pulled: {cause}. The operator's default is trainer:1."
+    assert found.message.startswith(f'image "r/t:9" can\'t be pulled: {words}')
+    assert found.message.endswith(EDITED)
+
+
+def test_the_operators_own_image_is_not_the_users_to_correct() -> None:
+    stuck = pod(state={"waiting": {"reason": "ErrImagePull", "message": PULL}})
+    found = of_pod(stuck, spec(), "trainer:1")
+    assert found is not None
+    assert "Whoever runs the operator must correct its default, or name another in spec.image" in (
+        found.message
     )
+
+
+def no_secret(minutes: float = 0) -> dict[str, Any]:
+    words = (
+        "Unable to retrieve some image pull secrets (nosuch); attempting to pull the image may not "
+        "succeed."
+    )
+    return {
+        "reason": "FailedToRetrieveImagePullSecret",
+        "message": words,
+        "lastTimestamp": at(-60 * minutes),
+    }
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [
+        (
+            5,
+            (
+                "docker.io/r/t:9: not found; pull secret nosuch can't be read. Create it in the "
+                "job's namespace (kubectl create secret docker-registry), or correct "
+                "spec.imagePullSecrets."
+            ),
+        ),
+        (30, f"docker.io/r/t:9: not found. {CORRECT}"),  # it has come since
+    ],
+)
+def test_a_pull_secret_that_is_not_there_is_named(minutes: float, words: str) -> None:
+    waiting = {"reason": "ErrImagePull", "message": PULL}
+    stuck = pending(state={"waiting": waiting})
+    wish = {"image": "r/t:9", "imagePullSecrets": [{"name": "nosuch"}]}
+    known = job(spec=wish, status={"attempts": [attempt()]})
+    seen = Observed(children=(child(),), pods=(stuck,))
+    assert look(known, seen).ask is Ask.POD_EVENTS
+    last = {"reason": "Failed", "message": PULL, "lastTimestamp": at(0)}
+    found = why(None, wish, pods=(stuck,), events=(no_secret(minutes), last))
+    assert found == Obstacle("ImagePull", f'image "r/t:9" can\'t be pulled: {words}{EDITED}')
 
 
 def test_the_two_faces_of_a_failed_pull_read_alike() -> None:

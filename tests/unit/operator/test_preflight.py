@@ -241,9 +241,21 @@ NO_CLAIM = NO_NODE | {"message": 'persistentvolumeclaim "kubeseg-workspace" not 
 @pytest.mark.parametrize(
     ("seen", "after", "expected"),
     [
-        (Observed(children=(check(),), pods=(pod(state=BACK_OFF),)), 0, ("Blocked", "ImagePull")),
         (
-            Observed(children=(check(),), pods=(pod(state=BACK_OFF),)),
+            Observed(
+                children=(check(),),
+                pods=(pod(state=BACK_OFF),),
+                confirmed=frozenset({Ask.POD_EVENTS}),
+            ),
+            0,
+            ("Blocked", "ImagePull"),
+        ),
+        (
+            Observed(
+                children=(check(),),
+                pods=(pod(state=BACK_OFF),),
+                confirmed=frozenset({Ask.POD_EVENTS}),
+            ),
             9999,
             ("Blocked", "ImagePull"),
         ),
