@@ -319,14 +319,6 @@ def test_success_keeps_the_last_words() -> None:
     assert status.completion_time == at(0)
 
 
-def test_a_permanent_error_carries_the_trainers_sentence() -> None:
-    words = last_words(3, message='data set "streets": masks/a.png has label 12')
-    decision = look(job(status={"attempts": [running_attempt()]}), ended(3, words))
-    assert of(decision, "Failed").message == 'data set "streets": masks/a.png has label 12'
-    assert decision.status.summary is not None
-    assert decision.status.summary.why == 'data set "streets": masks/a.png has label 12'
-
-
 # --- retries
 
 

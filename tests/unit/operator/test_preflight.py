@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kubeseg_operator.decide import Ask, CreateChild, Decision, DeleteChild, Observed
+from kubeseg_operator.decide.ends import WAY_OUT
 from kubeseg_operator.decide.preflight import MAX_INTERRUPTIONS
 from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.story import happenings
@@ -197,9 +198,9 @@ def test_what_its_end_means(
 
 def test_a_bad_data_set_is_told_with_its_files() -> None:
     decision = look(checking(), ended(3, last_words(3, message=BAD)))
-    assert of(decision, "Failed").message == BAD
+    assert of(decision, "Failed").message == f"{BAD}. {WAY_OUT}"
     assert decision.status.summary is not None
-    assert decision.status.summary.why == BAD
+    assert decision.status.summary.why == f"{BAD}. {WAY_OUT}"
     assert decision.status.completion_time == at(0)
 
 
