@@ -13,8 +13,13 @@ from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.spec import TrainingJobSpec
 
 
-def unschedulable(words: str, spec: TrainingJobSpec, nodes: Sequence[Node] = ()) -> Obstacle:
-    """The scheduler's message, with what was asked for beside it, and what `nodes` offer."""
+def unschedulable(
+    words: str, spec: TrainingJobSpec, nodes: Sequence[Node] = (), *, errand: bool = False
+) -> Obstacle:
+    """The scheduler's message, with what was asked for beside it, and what `nodes` offer.
+
+    `errand`: the pod is no attempt's, and what it asks for is fixed.
+    """
     wish = spec.resources
     asked = [f"{wish.gpus} {wish.gpu_resource}"] if wish.gpus else []
     asked += [f"{wish.cpu} CPU", f"{wish.memory} memory"]
@@ -23,12 +28,14 @@ def unschedulable(words: str, spec: TrainingJobSpec, nodes: Sequence[Node] = ())
     if wish.gpus and f"Insufficient {wish.gpu_resource}" in offer:
         gpus = about_gpus(nodes, spec)
     if "Insufficient" in offer and not gpus:
-        remedies.append("ask for less in spec.resources, or wait for a node with so much free")
+        less = "ask for less in spec.resources, or wait for a node with so much free"
+        remedies.append("free so much on a node, or wait" if errand else less)
     if "untolerated taint" in offer:
         taints, remedy = about_taints(nodes, spec)
         remedies.append(remedy)
     if "node affinity" in offer or "node selector" in offer or "affinity/selector" in offer:
-        remedies.append("look at spec.nodeSelector and spec.affinity")
+        heeded = "kubernetes.io/os and kubernetes.io/arch in spec.nodeSelector"
+        remedies.append(f"look at {heeded if errand else 'spec.nodeSelector and spec.affinity'}")
     if "were unschedulable" in offer:
         remedies.append("wait until the cordoned nodes are back (kubectl uncordon)")
     if re.search(r"persistent ?volume|volume node|pv\(s\)", offer, re.IGNORECASE):

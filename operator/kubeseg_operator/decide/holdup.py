@@ -26,7 +26,8 @@ def hold_up(
     draft: Draft, spec: TrainingJobSpec, image: str, child: Child, pod: Pod | None
 ) -> Obstacle | Ask | None:
     """What keeps `child`'s pod (with this `spec` and image) from running; None: nothing that is
-    known; an Ask: that has to be read first. Comes again where no watch would tell.
+    known; an Ask: that has to be read first. Comes again where no watch would tell. A `spec` that
+    is not the draft's own is that of an errand.
     """
     if pod is None:
         return _without_pod(draft, child)
@@ -88,7 +89,8 @@ def _unschedulable(draft: Draft, spec: TrainingJobSpec, words: str) -> Obstacle 
     if lacking and Ask.NODES not in seen.confirmed:
         return Ask.NODES
     nodes = [_node(raw) for raw in seen.answers.get(Ask.NODES, ())]
-    return obstacles.unschedulable(words, spec, nodes)
+    errand = spec is not draft.spec
+    return obstacles.unschedulable(words, spec, nodes, errand=errand)
 
 
 def _node(raw: dict[str, object]) -> Node:

@@ -116,7 +116,10 @@ def _ending_check(draft: Draft) -> Decision:
 def _blocked(obstacle: Obstacle) -> Standing:
     words = f"the check before the first attempt can't start: {obstacle.message}"
     if obstacle.reason == "Unschedulable":
-        words += f" After {ROOM_PATIENCE:.0f} s the job goes on without it."
+        words += (
+            f" After {ROOM_PATIENCE:.0f} s the job goes on without the check; a new TrainingJob "
+            "with preflight: Never has none."
+        )
     return Standing(Phase.BLOCKED, obstacle.reason, words)
 
 

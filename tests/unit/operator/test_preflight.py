@@ -299,6 +299,26 @@ def test_why_it_does_not_run(seen: Observed, after: float, expected: tuple[str, 
         assert later.actions[0] == DeleteChild("job-check1", CHILD_UID)
 
 
+def test_what_helps_a_check_without_room_is_not_what_helps_an_attempt() -> None:
+    """What it asks for is fixed."""
+    no_room = NO_NODE | {"message": "0/1 nodes are available: 1 Insufficient cpu."}
+    seen = Observed(children=(check(),), pods=(pod(conditions=[no_room], node=None),))
+    assert of(look(checking(), seen, after=1), "Blocked").message == (
+        "the check before the first attempt can't start: needs 500m CPU, 1Gi memory on one node; "
+        "0/1 nodes are available: 1 Insufficient cpu. To do: free so much on a node, or wait. "
+        "After 300 s the job goes on without the check; a new TrainingJob with preflight: Never "
+        "has none."
+    )
+
+
+def test_a_check_heeds_little_of_what_chooses_nodes() -> None:
+    no_match = NO_NODE | {"message": "1 node(s) didn't match Pod's node affinity/selector."}
+    seen = Observed(children=(check(),), pods=(pod(conditions=[no_match], node=None),))
+    words = of(look(checking(), seen, after=1), "Blocked").message
+    assert "look at kubernetes.io/os and kubernetes.io/arch in spec.nodeSelector." in words
+    assert "spec.affinity" not in words
+
+
 def test_a_job_that_cannot_be_made_is_said() -> None:
     known = job(spec=GPU, status={"preflight": record()})
     decision = look(known, Observed(refusal=Obstacle("NameTaken", "…")))
