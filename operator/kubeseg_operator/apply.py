@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kubeseg_operator import quota
 from kubeseg_operator.client import ApiError, Client
 from kubeseg_operator.decide import (
     Action,
@@ -15,7 +16,6 @@ from kubeseg_operator.decide import (
     SetFinalizers,
 )
 from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
-from kubeseg_operator.obstacles import quota
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.services import ensure_service
 from kubeseg_operator.store import Store
@@ -208,7 +208,7 @@ def _is_another(error: ApiError) -> bool:
 
 def _refused(error: ApiError) -> Obstacle:
     if "exceeded quota" in error.message:
-        return quota(error.message)
+        return quota.refused(error.message, fixed=True)
     if error.reason == "NotFound" or "being terminated" in error.message:
         return Obstacle("NamespaceLeaving", clip(error.message, MAX_WORDS))
     if _UNASKED in error.message:

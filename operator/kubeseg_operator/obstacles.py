@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from kubeseg_operator import images, volumes
+from kubeseg_operator import images, quota, volumes
 from kubeseg_operator.nodes import Node, about_gpus, about_taints
 from kubeseg_operator.obstacle import EDITED, MAX_QUOTED, MAX_WORDS, Obstacle, latest
 from kubeseg_operator.outcome import clip
@@ -145,6 +145,12 @@ _REFUSED = (
         "Create it, or name another one.",
     ),
     (
+        r"failed quota: .* must specify",
+        "Quota",
+        "the namespace's quota counts what the pod does not say",
+        "Have a LimitRange give it a default.",
+    ),
+    (
         r"(maximum|minimum) .* usage per",
         "LimitRange",
         "a LimitRange of the namespace refuses the pod",
@@ -159,30 +165,23 @@ _REFUSED = (
 )
 
 
-def no_pod(events: Iterable[Raw]) -> Obstacle | None:
+def no_pod(
+    events: Iterable[Raw], spec: TrainingJobSpec, *, errand: bool = False
+) -> Obstacle | None:
     """Why a Job has no pod, if the Job controller told one."""
     event = latest(events, frozenset({"FailedCreate"}))
     words = str(event.get("message", "")) if event else ""
-    words = words.removeprefix("Error creating: ")
+    words = words.removeprefix("Error creating: ").rstrip(".")
     if "exceeded quota" in words:
-        return quota(words)
+        return quota.refused(words, spec.workers, fixed=errand)
+    quoted = clip(words, MAX_QUOTED)
     for pattern, reason, what, remedy in _REFUSED:
         if re.search(pattern, words):
-            return Obstacle(reason, clip(f"{what}: {words.rstrip('.')}. {remedy}", MAX_WORDS))
-    return (
-        Obstacle("PodRefused", clip(f"the pod can't be made: {words}", MAX_WORDS))
-        if words
-        else None
-    )
-
-
-def quota(words: str) -> Obstacle:
-    """The namespace's quota is used up."""
-    sentence = (
-        f"the namespace's quota is used up: {words}. Ask for less in spec.resources, or wait for "
-        "other jobs to end."
-    )
-    return Obstacle("Quota", clip(sentence, MAX_WORDS))
+            if errand and reason == "LimitRange":
+                return Obstacle(reason, f"{what}: {quoted}. Have it changed to fit.")
+            edited = EDITED if "spec" in what + remedy else ""
+            return Obstacle(reason, f"{what}: {quoted}. {remedy}{edited}")
+    return Obstacle("PodRefused", f"the pod can't be made: {quoted}") if words else None
 
 
 def silent(child: Child) -> Obstacle:

@@ -302,7 +302,7 @@ def test_a_full_quota_is_said(place: Place) -> None:
     try:
         place.job("too-much", {"epochs": 0}, resources={"memory": "2Gi", "cpu": "10m"})
         status = place.phase("too-much", "Blocked")
-        assert "quota is used up" in status["summary"]["why"]
+        assert 'quota "small" is too small for the pod' in status["summary"]["why"]
     finally:
         place.kubectl("delete", "quota", "small")
         place.kubectl("delete", "tj", "too-much")

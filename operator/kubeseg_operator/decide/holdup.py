@@ -30,7 +30,7 @@ def hold_up(
     is not the draft's own is that of an errand.
     """
     if pod is None:
-        return _without_pod(draft, child)
+        return _without_pod(draft, spec, child)
     if pod.unschedulable is not None:
         return _unschedulable(draft, spec, pod.unschedulable)
     if pod.gated:
@@ -53,7 +53,7 @@ def hold_up(
     return None
 
 
-def _without_pod(draft: Draft, child: Child) -> Obstacle | Ask | None:
+def _without_pod(draft: Draft, spec: TrainingJobSpec, child: Child) -> Obstacle | Ask | None:
     if child.started is None:
         # In a burst the Job controller needs minutes: that is no obstacle yet. One that waited in
         # a queue is taken up when it is admitted, which is when the deadline's clock began.
@@ -66,7 +66,7 @@ def _without_pod(draft: Draft, child: Child) -> Obstacle | Ask | None:
         return None
     if Ask.CHILD_EVENTS not in draft.seen.confirmed:
         return Ask.CHILD_EVENTS
-    obstacle = obstacles.no_pod(draft.seen.events)
+    obstacle = obstacles.no_pod(draft.seen.events, spec, errand=spec is not draft.spec)
     if obstacle is None and draft.again_at(child.started, PATIENCE):
         return None
     draft.again_after(LOOK_AGAIN)

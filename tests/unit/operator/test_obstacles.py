@@ -292,8 +292,8 @@ def test_a_pod_that_only_needs_time_has_no_obstacle(reason: str) -> None:
 )
 def test_no_pod(message: str, reason: str) -> None:
     events = [{"reason": "SuccessfulDelete", "message": "no matter"}]
-    assert no_pod(events) is None
-    found = no_pod([*events, {"reason": "FailedCreate", "message": message}])
+    assert no_pod(events, spec()) is None
+    found = no_pod([*events, {"reason": "FailedCreate", "message": message}], spec())
     assert found is not None
     assert found.reason == reason
     assert message.removeprefix("Error creating: ") in found.message

@@ -306,8 +306,8 @@ def test_what_helps_a_check_without_room_is_not_what_helps_an_attempt() -> None:
     assert of(look(checking(), seen, after=1), "Blocked").message == (
         "the check before the first attempt can't start: needs 500m CPU, 1Gi memory on one node; "
         "0/1 nodes are available: 1 Insufficient cpu. To do: free so much on a node, or wait. "
-        "After 300 s the job goes on without the check; a new TrainingJob with preflight: Never "
-        "has none."
+        "After 300 s the job goes on without it. A new TrainingJob with preflight: Never has no "
+        "check."
     )
 
 
