@@ -58,24 +58,24 @@ def _sentence(words: str, workers: int, *, fixed: bool) -> str:
     quota = f'the namespace\'s quota "{clip(match[1], 100)}"'
     limit = next((each for each in limits if not each.holds(workers)), limits[0])
     counted = limit.resource == "pods" or limit.resource.startswith("count/")
-    less = not (fixed or counted)
+    lower = not (fixed or counted)
     allows, asks = f"it allows {limit.resource}={limit.limit}", f"asks for {limit.asked}"
     if limit.holds(workers):
-        other = "ask for less in spec.resources" if less else "have the quota raised"
+        other = "ask for less in spec.resources" if lower else "have the quota raised"
         return (
             f"{quota} is used up: {allows}, of which {limit.used} are used, and the pod {asks}. "
-            f"Wait for other jobs to end, or {other}.{EDITED if less else ''}"
+            f"Wait for other jobs to end, or {other}.{EDITED if lower else ''}"
         )
     if amount(limit.limit) == 0:
-        why, less = f"{quota} allows no {limit.resource}", False
+        why, lower = f"{quota} allows no {limit.resource}", False
     elif limit.holds():
         why = f"{quota} is too small for the job: {allows}, and each of {workers} workers {asks}"
     else:
         why = f"{quota} is too small for the pod: {allows}, and it {asks}"
-    ways = ["ask for less in spec.resources"] if less else []
+    ways = ["ask for less in spec.resources"] if lower else []
     ways += ["make a new TrainingJob with fewer workers"] if limit.holds() else []
     ways += ["have the quota raised"]
-    return f"{why}. Waiting does not help: {', or '.join(ways)}.{EDITED if less else ''}"
+    return f"{why}. Waiting does not help: {', or '.join(ways)}.{EDITED if lower else ''}"
 
 
 def _limits(match: re.Match[str]) -> list[_Limit]:
