@@ -93,7 +93,11 @@ UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeCl
                 Ask.CLAIM_EVENTS: ({"reason": "ProvisioningFailed", "message": "no RWX here."},),
             },
             "WorkspaceUnbound",
-            ": no RWX here. Set its storage class or access mode to what the cluster offers.",
+            (
+                ": no RWX here. A claim's class and access mode can't be changed: delete it "
+                "(kubectl delete pvc kubeseg-workspace), and make it anew with what the cluster "
+                "offers (kubectl get storageclass)."
+            ),
         ),
         (
             '0/1 nodes are available: persistentvolumeclaim "kubeseg-workspace" is being deleted.',
