@@ -35,10 +35,9 @@ def hold_up(
         return _unschedulable(draft, spec, pod.unschedulable)
     if pod.gated:
         return obstacles.gated(pod)
-    if images.waits(pod):
-        if Ask.POD_EVENTS not in draft.seen.confirmed:
-            return Ask.POD_EVENTS
-        draft.again_after(LOOK_AGAIN)
+    if images.waits(pod) and Ask.POD_EVENTS not in draft.seen.confirmed:
+        # The kubelet tells of each try in the pod's status: no need to come again by oneself.
+        return Ask.POD_EVENTS
     obstacle = obstacles.of_pod(pod, spec, image, draft.seen.events)
     if obstacle is not None:
         return obstacle
