@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kubeseg_operator import refusal
 from kubeseg_operator.client import ApiError, Client
 from kubeseg_operator.decide import (
     Action,
@@ -14,17 +15,12 @@ from kubeseg_operator.decide import (
     PatchConfig,
     SetFinalizers,
 )
-from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
-from kubeseg_operator.obstacles import quota
-from kubeseg_operator.outcome import clip
+from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.services import ensure_service
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import JobView, Key, Raw, child_view, job_view, pod_view
 from kubeseg_types.names import ANNOTATION_CONFIG, API_VERSION, GROUP, KIND, PLURAL, VERSION
 from kubeseg_types.status import TrainingJobStatus
-
-#: In a 500 where a webhook that must agree does not answer: nothing was made.
-_UNASKED = "failed calling webhook"
 
 
 def job_path(key: Key, subresource: str = "") -> str:
@@ -170,8 +166,8 @@ class Applier:
         except ApiError as error:
             if error.code == 409:
                 return await self._adopt(job, name)
-            if error.code in {400, 403, 404, 422} or _UNASKED in error.message:
-                return _refused(error)
+            if error.code in {400, 403, 404, 422} or refusal.UNASKED in error.message:
+                return refusal.of_job(error)
             raise
         self._store.put_child(job.key, child_view(made))
         return None
@@ -204,16 +200,3 @@ class Applier:
 def _is_another(error: ApiError) -> bool:
     """A patch that names another UID isn't a conflict to the API server, but invalid."""
     return error.code == 422 and "metadata.uid" in error.message
-
-
-def _refused(error: ApiError) -> Obstacle:
-    if "exceeded quota" in error.message:
-        return quota(error.message)
-    if error.reason == "NotFound" or "being terminated" in error.message:
-        return Obstacle("NamespaceLeaving", clip(error.message, MAX_WORDS))
-    if _UNASKED in error.message:
-        words = f"a webhook that must agree to the Job does not answer: {error.message}"
-        return Obstacle("AdmissionWebhook", clip(f"{words}. Ask who runs it.", MAX_WORDS))
-    return Obstacle(
-        "JobRefused", clip(f"the API server refuses the attempt's Job: {error.message}", MAX_WORDS)
-    )

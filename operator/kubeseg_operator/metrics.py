@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 #: From a warm node that has the image to days in a queue.
 _START_BUCKETS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14_400, 86_400)
 _PHASES = frozenset(Phase)
+_REASON = re.compile(r"[A-Za-z][A-Za-z0-9_,:]{0,127}")
 
 
 class OperatorMetrics:
@@ -148,6 +150,11 @@ class JobCollector(Collector):
         phases = GaugeMetricFamily(
             "kubeseg_job_phase", "1 for the current phase.", labels=[*where, "phase"]
         )
+        blocked = GaugeMetricFamily(
+            "kubeseg_job_blocked",
+            "1 while the condition Blocked is true, and why.",
+            labels=[*where, "reason"],
+        )
         sums = GaugeMetricFamily(
             "kubeseg_jobs", "TrainingJobs in this phase.", labels=["namespace", "phase"]
         )
@@ -167,12 +174,25 @@ class JobCollector(Collector):
                 continue
             phases.add_metric([*job.key, phase], 1)
             tally[job.key.namespace, phase] += 1
+            reason = _blocked_by(job.status.get("conditions"))
+            if reason:
+                blocked.add_metric([*job.key, reason], 1)
             metrics = _dict(job.status.get("metrics"))
             _add(last, job, _dict(metrics.get("last")))
             _add(best, job, _dict(metrics.get("best")))
         for labels, count in sorted(tally.items()):
             sums.add_metric(labels, count)
-        yield from (phases, sums, last, best)
+        yield from (phases, blocked, sums, last, best)
+
+
+def _blocked_by(conditions: Any) -> str:
+    """Reason of the condition Blocked where it is true; "" where not."""
+    for entry in conditions if isinstance(conditions, list) else []:
+        found = _dict(entry)
+        if (found.get("type"), found.get("status")) == ("Blocked", "True"):
+            reason = str(found.get("reason"))
+            return reason if _REASON.fullmatch(reason) else ""
+    return ""
 
 
 def _dict(value: Any) -> dict[str, Any]:

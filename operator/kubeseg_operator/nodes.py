@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kubeseg_operator.views import Raw
@@ -12,6 +12,9 @@ _KEEPING_OUT = frozenset({"NoSchedule", "NoExecute"})
 #: Taints that come and go with a node's health: tolerating them is no remedy.
 _HEALTH = "node.kubernetes.io/"
 
+#: Key, value, effect.
+Taint = tuple[str, str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -20,7 +23,7 @@ class Node:
     name: str
     offers: dict[str, int]
     used: dict[str, int] | None
-    taints: tuple[tuple[str, str, str], ...]
+    taints: tuple[Taint, ...]
     usable: bool
 
 
@@ -100,19 +103,57 @@ def about_gpus(nodes: Sequence[Node], spec: TrainingJobSpec) -> str:
     )
 
 
-def taints_in_the_way(nodes: Iterable[Node], spec: TrainingJobSpec) -> list[str]:
-    """Taints, as key=value:effect, that keep the job from usable nodes with as many GPUs."""
+def about_taints(nodes: Sequence[Node], spec: TrainingJobSpec) -> tuple[str, str]:
+    """Which taints keep the job from nodes with as many GPUs, and what is to be done."""
     wanted, resource = spec.resources.gpus, spec.resources.gpu_resource
-    found = {
-        f"{key}{f'={value}' if value else ''}:{effect}"
-        for node in nodes
-        if node.usable and node.offers.get(resource, 0) >= wanted
-        for key, value, effect in node.taints
-        if effect in _KEEPING_OUT
-        and not key.startswith(_HEALTH)
-        and not any(_tolerates(each, key, value, effect) for each in spec.tolerations or [])
-    }
-    return sorted(found)
+    fitting = [node for node in nodes if node.offers.get(resource, 0) >= wanted]
+    kept = [_in_the_way(node, spec) for node in fitting if node.usable]
+    ways = [
+        foreign
+        for taints in kept
+        if (foreign := [taint for taint in taints if not taint[0].startswith(_HEALTH)])
+    ]
+    if ways:
+        # What one node needs is enough, and the control plane is no place for guests.
+        easiest = min(ways, key=lambda way: (_is_control_plane(way), len(way), way))
+        names = sorted({_named(taint) for way in ways for taint in way})
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        wish = ", ".join(map(_toleration, easiest))
+        return f"Not tolerated: {', '.join(names[:5])}{more}.", f"add to spec.tolerations: {wish}"
+    ill = sorted({key for node in fitting for key, _, _ in _in_the_way(node, spec)})
+    ill = [key for key in ill if key.startswith(_HEALTH)]
+    if ill:
+        return "", f"wait until the nodes are healthy ({', '.join(ill)})"
+    if nodes:
+        return "", "look at the nodes' taints (kubectl describe nodes)"
+    return "", (
+        "add to spec.tolerations what the nodes' taints need (kubectl describe nodes names them)"
+    )
+
+
+def _in_the_way(node: Node, spec: TrainingJobSpec) -> list[Taint]:
+    return sorted(
+        taint
+        for taint in node.taints
+        if taint[2] in _KEEPING_OUT
+        and not any(_tolerates(each, *taint) for each in spec.tolerations or [])
+    )
+
+
+def _is_control_plane(taints: list[Taint]) -> bool:
+    return any(key == "node-role.kubernetes.io/control-plane" for key, _, _ in taints)
+
+
+def _named(taint: Taint) -> str:
+    key, value, effect = taint
+    return f"{key}{f'={value}' if value else ''}:{effect}"
+
+
+def _toleration(taint: Taint) -> str:
+    """As YAML has it."""
+    key, value, effect = taint
+    what = f'value: "{value}"' if value else "operator: Exists"
+    return f"{{key: {key}, {what}, effect: {effect}}}"
 
 
 def _tolerates(toleration: Toleration, key: str, value: str, effect: str) -> bool:

@@ -5,38 +5,48 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from kubeseg_operator import volumes
-from kubeseg_operator.nodes import Node, about_gpus, taints_in_the_way
-from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
+from kubeseg_operator import images, quota, volumes
+from kubeseg_operator.nodes import Node, about_gpus, about_taints
+from kubeseg_operator.obstacle import EDITED, MAX_QUOTED, MAX_WORDS, Obstacle, latest
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.spec import TrainingJobSpec
 
 
-def unschedulable(words: str, spec: TrainingJobSpec, nodes: Sequence[Node] = ()) -> Obstacle:
-    """The scheduler's message, with what was asked for beside it, and what `nodes` offer."""
+def unschedulable(
+    words: str, spec: TrainingJobSpec, nodes: Sequence[Node] = (), *, errand: bool = False
+) -> Obstacle:
+    """The scheduler's message, with what was asked for beside it, and what `nodes` offer.
+
+    `errand`: the pod is no attempt's, and what it asks for is fixed.
+    """
     wish = spec.resources
     asked = [f"{wish.gpus} {wish.gpu_resource}"] if wish.gpus else []
     asked += [f"{wish.cpu} CPU", f"{wish.memory} memory"]
     offer = words.partition(" preemption:")[0].partition(" no new claims")[0].strip()
-    remedies, gpus = [], ""
+    remedies, gpus, taints = [], "", ""
     if wish.gpus and f"Insufficient {wish.gpu_resource}" in offer:
         gpus = about_gpus(nodes, spec)
     if "Insufficient" in offer and not gpus:
-        remedies.append("ask for less in spec.resources, or wait for a node with so much free")
+        less = "ask for less in spec.resources, or wait for a node with so much free"
+        remedies.append("free so much on a node, or wait" if errand else less)
     if "untolerated taint" in offer:
-        taints = ", ".join(taints_in_the_way(nodes, spec)[:3])
-        remedies.append(f"add to spec.tolerations{f': {taints}' if taints else ''}")
+        taints, remedy = about_taints(nodes, spec)
+        remedies.append(remedy)
     if "node affinity" in offer or "node selector" in offer or "affinity/selector" in offer:
-        remedies.append("look at spec.nodeSelector and spec.affinity")
+        heeded = "kubernetes.io/os and kubernetes.io/arch in spec.nodeSelector"
+        remedies.append(f"look at {heeded if errand else 'spec.nodeSelector and spec.affinity'}")
     if "were unschedulable" in offer:
         remedies.append("wait until the cordoned nodes are back (kubectl uncordon)")
     if re.search(r"persistent ?volume|volume node|pv\(s\)", offer, re.IGNORECASE):
         remedies.append(volumes.REMEDY.format(claim=spec.workspace.claim_name))
     hint = f" To do: {'; '.join(remedies)}." if remedies else ""
-    sentence = f"needs {', '.join(asked)} on one node; {offer.rstrip('.')}."
-    sentence += f" {gpus}" if gpus else ""
-    return Obstacle("Unschedulable", clip(f"{sentence}{hint}", MAX_WORDS))
+    if "spec." in f"{gpus}{hint}":
+        hint += EDITED
+    offer = clip(offer.rstrip("."), MAX_QUOTED)
+    seen = "".join(f" {words}" for words in (gpus, taints) if words)
+    sentence = f"needs {', '.join(asked)} on one node; {offer}.{seen}"
+    return Obstacle("Unschedulable", clip(sentence + hint, MAX_WORDS))
 
 
 def gated(pod: Pod) -> Obstacle:
@@ -70,41 +80,15 @@ def not_taken_up(pod: Pod, spec: TrainingJobSpec) -> Obstacle:
     return Obstacle("ResourceClaims", clip(words, MAX_WORDS))
 
 
-_IMAGE_REASONS = frozenset(
-    "ErrImagePull ImagePullBackOff InvalidImageName ErrImageNeverPull ImageInspectError "
-    "RegistryUnavailable SignatureValidationFailed".split()
-)
 _START_REASONS = frozenset("CreateContainerError RunContainerError StartError".split())
 
 
-def _image(pod: Pod, spec: TrainingJobSpec, image: str) -> Obstacle:
-    words = pod.waiting_message
-    # Back-off messages carry the cause behind the word; both forms must read alike, or the
-    # condition would change at every turn of the kubelet's back-off.
-    words = words.rpartition("ErrImagePull: ")[2]
-    lower = words.lower()
-    if "not found" in lower or "notfound" in lower:
-        cause = "not found"
-    elif re.search(r"unauthorized|denied|forbidden|authentication", lower):
-        cause = "access denied (spec.imagePullSecrets names the credentials)"
-    elif pod.waiting == "InvalidImageName":
-        cause = "this is no image's name"
-    elif pod.waiting == "ErrImageNeverPull":
-        cause = "it is not on the node, and spec.imagePullPolicy is Never"
-    elif lower.startswith("back-off pulling"):
-        cause = "the last try failed"
-    else:
-        cause = clip(words, 300)
-    default = "" if spec.image is None else f" The operator's default is {image}."
-    return Obstacle(
-        "ImagePull", f'image "{spec.image or image}" can\'t be pulled: {cause}.{default}'
-    )
-
-
-def of_pod(pod: Pod, spec: TrainingJobSpec, image: str) -> Obstacle | None:
-    """What the pod's own status tells."""
-    if pod.waiting in _IMAGE_REASONS:
-        return _image(pod, spec, image)
+def of_pod(
+    pod: Pod, spec: TrainingJobSpec, image: str, events: Iterable[Raw] = ()
+) -> Obstacle | None:
+    """What the pod's own status tells, and of a pull its events."""
+    if images.waits(pod):
+        return images.of_pull(pod, spec, image, events)
     if pod.waiting == "CreateContainerConfigError":
         return Obstacle(
             "ConfigMissing",
@@ -119,15 +103,6 @@ def of_pod(pod: Pod, spec: TrainingJobSpec, image: str) -> Obstacle | None:
             "ContainerStart", clip(f"the container can't start: {pod.waiting_message}", MAX_WORDS)
         )
     return None
-
-
-def latest(events: Iterable[Raw], reasons: frozenset[str]) -> Raw | None:
-    """The newest of the events with one of these reasons."""
-
-    def when(event: Raw) -> str:
-        return str(event.get("lastTimestamp") or event.get("eventTime") or "")
-
-    return max((e for e in events if e.get("reason") in reasons), key=when, default=None)
 
 
 def of_events(events: Iterable[Raw], spec: TrainingJobSpec) -> Obstacle | None:
@@ -170,6 +145,12 @@ _REFUSED = (
         "Create it, or name another one.",
     ),
     (
+        r"failed quota: .* must specify",
+        "Quota",
+        "the namespace's quota counts what the pod does not say",
+        "Have a LimitRange give it a default.",
+    ),
+    (
         r"(maximum|minimum) .* usage per",
         "LimitRange",
         "a LimitRange of the namespace refuses the pod",
@@ -184,30 +165,23 @@ _REFUSED = (
 )
 
 
-def no_pod(events: Iterable[Raw]) -> Obstacle | None:
+def no_pod(
+    events: Iterable[Raw], spec: TrainingJobSpec, *, errand: bool = False
+) -> Obstacle | None:
     """Why a Job has no pod, if the Job controller told one."""
     event = latest(events, frozenset({"FailedCreate"}))
     words = str(event.get("message", "")) if event else ""
-    words = words.removeprefix("Error creating: ")
+    words = words.removeprefix("Error creating: ").rstrip(".")
     if "exceeded quota" in words:
-        return quota(words)
+        return quota.refused(words, spec.workers, fixed=errand)
+    quoted = clip(words, MAX_QUOTED)
     for pattern, reason, what, remedy in _REFUSED:
         if re.search(pattern, words):
-            return Obstacle(reason, clip(f"{what}: {words.rstrip('.')}. {remedy}", MAX_WORDS))
-    return (
-        Obstacle("PodRefused", clip(f"the pod can't be made: {words}", MAX_WORDS))
-        if words
-        else None
-    )
-
-
-def quota(words: str) -> Obstacle:
-    """The namespace's quota is used up."""
-    sentence = (
-        f"the namespace's quota is used up: {words}. Ask for less in spec.resources, or wait for "
-        "other jobs to end."
-    )
-    return Obstacle("Quota", clip(sentence, MAX_WORDS))
+            if errand and reason == "LimitRange":
+                return Obstacle(reason, f"{what}: {quoted}. Have it changed to fit.")
+            edited = EDITED if "spec" in what + remedy else ""
+            return Obstacle(reason, f"{what}: {quoted}. {remedy}{edited}")
+    return Obstacle("PodRefused", f"the pod can't be made: {quoted}") if words else None
 
 
 def silent(child: Child) -> Obstacle:

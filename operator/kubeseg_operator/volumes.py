@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
+from kubeseg_operator.obstacle import MAX_QUOTED, MAX_WORDS, Obstacle
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import Raw
 from kubeseg_types.spec import TrainingJobSpec
@@ -47,8 +47,12 @@ def of_claim(
             default=None,
         )
         if event:
-            sentence += f": {str(event.get('message', '')).rstrip('.')}. Set its storage class or "
-            sentence += "access mode to what the cluster offers"
+            told = clip(str(event.get("message", "")).rstrip("."), MAX_QUOTED)
+            sentence += (
+                f": {told}. A claim's class and access mode can't be changed: delete it (kubectl "
+                f"delete pvc {name}), and make it anew with what the cluster offers (kubectl get "
+                "storageclass)"
+            )
         else:
             sentence += f": look at its storage class and events (kubectl describe pvc {name})"
         return Obstacle("WorkspaceUnbound", clip(f"{sentence}.", MAX_WORDS))

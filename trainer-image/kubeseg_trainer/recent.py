@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections import deque
 
-KEPT = 12
+#: A condition shows them: two whole epochs say enough, and the log has the rest.
+LAST = 2
 _LONGEST_LINE = 200
 
 
@@ -14,7 +15,7 @@ class RecentLines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: deque[str] = deque(maxlen=KEPT)
+        self._lines: deque[str] = deque(maxlen=LAST)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line; of several the first."""

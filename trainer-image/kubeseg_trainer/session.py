@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Characters of the log that go into the words about a stall.
-_LAST_LINES = 700
+_LAST_LINES = 300
 #: Seconds that a trainer with an older configuration than its checkpoint waits for the newer.
 GENERATION_WAIT = 30.0
 

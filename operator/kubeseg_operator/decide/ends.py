@@ -21,6 +21,11 @@ KEPT_ATTEMPTS = 10
 #: Reasons of interruptions that are this operator's own doing: no sign of a loop.
 DELETED = "Deleted"
 OWN_REASONS = frozenset({"Suspended", "Stopped", DELETED, SPEC_CHANGED})
+#: What ends every message of a job that has failed: whatever is changed, it is not tried again.
+WAY_OUT = (
+    "This job is not tried again: once that is put right, delete it or choose another name, and "
+    "make a new TrainingJob."
+)
 _COUNTED = {Outcome.FAILED, Outcome.OUT_OF_MEMORY}
 
 
@@ -233,4 +238,12 @@ def fail(draft: Draft, reason: str, message: str) -> Decision:
         closed = {"outcome": CheckOutcome.INTERRUPTED, "reason": reason, "end_time": draft.time}
         draft.update(preflight=check.model_copy(update=closed))
     draft.update(completion_time=draft.time)
-    return draft.decided(Standing(Phase.FAILED, reason, message or reason))
+    return draft.decided(Standing(Phase.FAILED, reason, _with_way_out(message or reason)))
+
+
+def _with_way_out(message: str) -> str:
+    """Some messages name a better one."""
+    if "new TrainingJob" in message:
+        return message
+    end = "" if message.endswith((".", "!", "?", "…")) else "."
+    return f"{message}{end} {WAY_OUT}"

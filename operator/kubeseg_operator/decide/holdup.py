@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubeseg_operator import obstacles, volumes
+from kubeseg_operator import images, obstacles, volumes
 from kubeseg_operator.decide.draft import Draft
 from kubeseg_operator.decide.model import Ask
 from kubeseg_operator.nodes import Node, node_of
@@ -26,15 +26,19 @@ def hold_up(
     draft: Draft, spec: TrainingJobSpec, image: str, child: Child, pod: Pod | None
 ) -> Obstacle | Ask | None:
     """What keeps `child`'s pod (with this `spec` and image) from running; None: nothing that is
-    known; an Ask: that has to be read first. Comes again where no watch would tell.
+    known; an Ask: that has to be read first. Comes again where no watch would tell. A `spec` that
+    is not the draft's own is that of an errand.
     """
     if pod is None:
-        return _without_pod(draft, child)
+        return _without_pod(draft, spec, child)
     if pod.unschedulable is not None:
         return _unschedulable(draft, spec, pod.unschedulable)
     if pod.gated:
         return obstacles.gated(pod)
-    obstacle = obstacles.of_pod(pod, spec, image)
+    if images.waits(pod) and Ask.POD_EVENTS not in draft.seen.confirmed:
+        # The kubelet tells of each try in the pod's status: no need to come again by oneself.
+        return Ask.POD_EVENTS
+    obstacle = obstacles.of_pod(pod, spec, image, draft.seen.events)
     if obstacle is not None:
         return obstacle
     if pod.scheduled_at:
@@ -48,7 +52,7 @@ def hold_up(
     return None
 
 
-def _without_pod(draft: Draft, child: Child) -> Obstacle | Ask | None:
+def _without_pod(draft: Draft, spec: TrainingJobSpec, child: Child) -> Obstacle | Ask | None:
     if child.started is None:
         # In a burst the Job controller needs minutes: that is no obstacle yet. One that waited in
         # a queue is taken up when it is admitted, which is when the deadline's clock began.
@@ -61,7 +65,7 @@ def _without_pod(draft: Draft, child: Child) -> Obstacle | Ask | None:
         return None
     if Ask.CHILD_EVENTS not in draft.seen.confirmed:
         return Ask.CHILD_EVENTS
-    obstacle = obstacles.no_pod(draft.seen.events)
+    obstacle = obstacles.no_pod(draft.seen.events, spec, errand=spec is not draft.spec)
     if obstacle is None and draft.again_at(child.started, PATIENCE):
         return None
     draft.again_after(LOOK_AGAIN)
@@ -78,11 +82,14 @@ def _unschedulable(draft: Draft, spec: TrainingJobSpec, words: str) -> Obstacle 
     obstacle = volumes.of_claim(words, spec, claim, events)
     if obstacle is not None:
         return obstacle
-    lacking = f"Insufficient {wish.gpu_resource}" in words or "untolerated taint" in words
-    if wish.gpus and lacking and Ask.NODES not in seen.confirmed:
+    # Schedulers of these days don't name the taints.
+    lacking = "untolerated taint" in words
+    lacking |= wish.gpus > 0 and f"Insufficient {wish.gpu_resource}" in words
+    if lacking and Ask.NODES not in seen.confirmed:
         return Ask.NODES
     nodes = [_node(raw) for raw in seen.answers.get(Ask.NODES, ())]
-    return obstacles.unschedulable(words, spec, nodes)
+    errand = spec is not draft.spec
+    return obstacles.unschedulable(words, spec, nodes, errand=errand)
 
 
 def _node(raw: dict[str, object]) -> Node:

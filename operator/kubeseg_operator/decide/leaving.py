@@ -13,6 +13,7 @@ from kubeseg_operator.decide.ends import DELETED, end_attempt
 from kubeseg_operator.decide.holdup import LOOK_AGAIN, hold_up
 from kubeseg_operator.decide.model import Ask, CreateChild, Decision, DeleteChild, SetFinalizers
 from kubeseg_operator.errands import CLEANUP_ASKS, cleanup_job, cleanup_name, errand_spec
+from kubeseg_operator.obstacle import EDITED
 from kubeseg_operator.outcome import Ending, clip, ending
 from kubeseg_operator.views import Child, JobView
 from kubeseg_types.exit_codes import Outcome
@@ -212,7 +213,8 @@ def _follow(draft: Draft, record: Cleanup) -> Decision:
     found = hold_up(draft, spec, draft.settings.image, child, pod)
     if isinstance(found, Ask):
         return draft.ask(found)
-    why = found.message if found else "it did not start"
+    # Nobody edits a job that is being deleted.
+    why = found.message.removesuffix(EDITED) if found else "it did not start"
     if found is not None and found.reason in _NO_VOLUME:
         return _left(draft, why)
     if _overdue(draft, child.created, START_PATIENCE):

@@ -28,6 +28,7 @@ from kubeseg_types.status import CheckOutcome, Phase, Preflight
 MAX_FAILURES, MAX_INTERRUPTIONS = 2, 5
 #: Seconds after which a check that no node has room for is given up.
 ROOM_PATIENCE = 300.0
+_FOR_WANT_OF_ROOM = frozenset({"Unschedulable", "Quota", "LimitRange"})
 
 
 def awaited(draft: Draft) -> bool:
@@ -118,6 +119,8 @@ def _blocked(obstacle: Obstacle) -> Standing:
     words = f"the check before the first attempt can't start: {obstacle.message}"
     if obstacle.reason == "Unschedulable":
         words += f" After {ROOM_PATIENCE:.0f} s the job goes on without it."
+    if obstacle.reason in _FOR_WANT_OF_ROOM:
+        words += " A new TrainingJob with preflight: Never has no check."
     return Standing(Phase.BLOCKED, obstacle.reason, words)
 
 

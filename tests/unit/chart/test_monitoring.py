@@ -23,6 +23,14 @@ def test_alerts_name_metrics_and_phases_that_exist() -> None:
             assert phase in set(Phase), rule["alert"]
 
 
+def test_a_job_that_no_kueue_will_ever_admit_alerts_too() -> None:
+    """Its phase is Queued, as that of one that only waits its turn."""
+    rules = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"][0]["rules"]
+    (rule,) = (r["expr"] for r in rules if r["alert"] == "KubesegTrainingBlocked")
+    (reasons,) = re.findall(r'kubeseg_job_blocked{reason=~"([^"]+)"}', rule)
+    assert {"NoKueue", "Deactivated", "Inadmissible", "Misconfigured"} == set(reasons.split("|"))
+
+
 def test_both_ways_of_scraping_find_the_same_pods(render: Render) -> None:
     config = yaml.safe_load((MONITORING / "prometheus.yaml").read_text())
     kept = {

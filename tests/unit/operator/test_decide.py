@@ -92,6 +92,9 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"waiting": {"reason": reason, "message": message}}
 
 
+PULLING = pending(state=waiting("ImagePullBackOff"))
+
+
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
@@ -120,7 +123,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
             ("Blocked", "Unschedulable"),
         ),
         (
-            Observed(children=(child(),), pods=(pending(state=waiting("ImagePullBackOff")),)),
+            Observed(children=(child(),), pods=(PULLING,), confirmed=frozenset({Ask.POD_EVENTS})),
             ("Blocked", "ImagePull"),
         ),
         (
@@ -314,14 +317,6 @@ def test_success_keeps_the_last_words() -> None:
         "trained 12 of 12 epochs; best validation IoU 0.830 at epoch 11"
     )
     assert status.completion_time == at(0)
-
-
-def test_a_permanent_error_carries_the_trainers_sentence() -> None:
-    words = last_words(3, message='data set "streets": masks/a.png has label 12')
-    decision = look(job(status={"attempts": [running_attempt()]}), ended(3, words))
-    assert of(decision, "Failed").message == 'data set "streets": masks/a.png has label 12'
-    assert decision.status.summary is not None
-    assert decision.status.summary.why == 'data set "streets": masks/a.png has label 12'
 
 
 # --- retries

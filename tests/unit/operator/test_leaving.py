@@ -243,6 +243,7 @@ NO_CLAIM = NO_NODE | {"message": 'persistentvolumeclaim "kubeseg-workspace" not 
 LEAVING_CLAIM = NO_NODE | {"message": 'persistentvolumeclaim "kubeseg-workspace" is being deleted'}
 UNBOUND = NO_NODE | {"message": "pod has unbound immediate PersistentVolumeClaims"}
 WAITING = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
+STUCK = pod(state=WAITING)
 
 
 @pytest.mark.parametrize(
@@ -300,14 +301,14 @@ WAITING = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
         ),
         (
             cleaning(),
-            Observed(children=(cleanup(),), pods=(pod(state=WAITING),)),
+            Observed(children=(cleanup(),), pods=(STUCK,), confirmed=frozenset({Ask.POD_EVENTS})),
             200,
             (1, None),
             "",
         ),
         (
             cleaning(),
-            Observed(children=(cleanup(),), pods=(pod(state=WAITING),)),
+            Observed(children=(cleanup(),), pods=(STUCK,), confirmed=frozenset({Ask.POD_EVENTS})),
             300,
             (1, "Left"),
             "no clean-up Job could start within 300 s: image",
@@ -345,6 +346,7 @@ def test_where_the_clean_up_stands(
     if expected[1]:
         assert decision.status.cleanup is not None
         assert words in (decision.status.cleanup.message or "")
+        assert "resumed" not in (decision.status.cleanup.message or "")
         (told,) = happenings(TrainingJobStatus.model_validate(known.status), decision.status, NOW)
         assert told.kind == ("Normal" if expected[1] == "Removed" else "Warning")
         assert told.message == decision.status.cleanup.message

@@ -9,6 +9,7 @@ import pytest
 
 from kubeseg_operator.builders import child_job
 from kubeseg_operator.decide import Decision, Observed
+from kubeseg_operator.decide.ends import WAY_OUT
 from kubeseg_operator.story import happenings
 from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.status import TrainingJobStatus
@@ -129,7 +130,7 @@ def test_at_the_floor_the_trainers_own_words_come_first() -> None:
     words = last_words(78, message="CUDA out of memory: lower spec.training.imageSize.")
     assert of(look(known, ended(78, words)), "Failed").message == (
         "attempt 1 failed (OutOfMemory): CUDA out of memory: lower spec.training.imageSize. A "
-        "batch can't be computed in smaller parts."
+        f"batch can't be computed in smaller parts. {WAY_OUT}"
     )
 
 

@@ -13,6 +13,7 @@ from kubeseg_operator.metrics import (
     OperatorMetrics,
     start_seconds,
 )
+from kubeseg_operator.views import JobView
 from kubeseg_operator.watching import Watches
 from kubeseg_operator.work_queue import WorkQueue
 from kubeseg_types.status import TrainingJobStatus
@@ -48,6 +49,28 @@ def test_series_come_from_status_and_a_strange_status_hides_only_its_own() -> No
     assert "Dancing" not in text
     assert "many" not in text
     assert 'kubeseg_job_last{job="odd' not in text
+
+
+def test_why_a_job_is_blocked_in_whichever_phase() -> None:
+    def blocked(name: str, reason: Any, value: str = "True", phase: str = "Queued") -> JobView:
+        told = {"type": "Blocked", "status": value, "reason": reason}
+        return job(name=name, status={"phase": phase, "conditions": [told, "odd"]})
+
+    text = text_of(
+        JobCollector(
+            [
+                blocked("a", "NoKueue"),
+                blocked("b", "Quota", phase="Blocked"),
+                blocked("c", "NotBlocked", "False", "Running"),
+                blocked("d", "no reason!"),
+                blocked("e", ["NoKueue"]),
+                job(name="f", status={"phase": "Blocked", "conditions": 3}),
+            ]
+        )
+    )
+    assert 'kubeseg_job_blocked{job="a",namespace="team",reason="NoKueue"} 1.0' in text
+    assert 'kubeseg_job_blocked{job="b",namespace="team",reason="Quota"} 1.0' in text
+    assert text.count("kubeseg_job_blocked{") == 2
 
 
 async def test_how_the_operator_is() -> None:

@@ -7,39 +7,11 @@ from typing import Any
 import pytest
 
 from kubeseg_operator.decide import Ask, Observed
-from kubeseg_operator.nodes import node_of
-from kubeseg_operator.obstacle import Obstacle
-from kubeseg_operator.obstacles import no_pod, not_taken_up, of_events, of_pod, unschedulable
-from kubeseg_types.spec import TrainingJobSpec
-from tests.support.operator_decisions import look, of, pending
+from kubeseg_operator.obstacle import EDITED, Obstacle
+from kubeseg_operator.obstacles import no_pod, not_taken_up, of_events, of_pod
+from tests.support.operator_decisions import look, pending
 from tests.support.operator_objects import at, attempt, child, job, pod
-
-
-def spec(**fields: Any) -> TrainingJobSpec:
-    wanted = {"dataset": {"name": "d"}, "training": {"epochs": 1}}
-    return TrainingJobSpec.model_validate(wanted | fields)
-
-
-def refused(message: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": message,
-        }
-    ]
-
-
-def why(
-    message: str | None, wish: dict[str, Any] | None = None, after: float = 0, **seen: Any
-) -> Obstacle | None:
-    """What the condition Blocked says where the scheduler says `message`."""
-    stuck = pending(node=None, conditions=refused(message) if message else [])
-    known = job(spec=wish or {"resources": {"gpus": 1}}, status={"attempts": [attempt()]})
-    everything = {"children": (child(),), "pods": (stuck,), "confirmed": frozenset(Ask)} | seen
-    blocked = of(look(known, Observed(**everything), after=after), "Blocked")
-    return Obstacle(blocked.reason, blocked.message) if blocked.status == "True" else None
+from tests.support.operator_obstacles import spec, why
 
 
 @pytest.mark.parametrize(
@@ -54,7 +26,7 @@ def why(
             (
                 "needs 1 nvidia.com/gpu, 1 CPU, 4Gi memory on one node; 0/3 nodes are available: "
                 "3 Insufficient nvidia.com/gpu. To do: ask for less in spec.resources, or wait for "
-                "a node with so much free."
+                "a node with so much free. An edit is taken up at once."
             ),
         ),
         (
@@ -62,7 +34,9 @@ def why(
             "Unschedulable",
             (
                 "needs 1 nvidia.com/gpu, 1 CPU, 4Gi memory on one node; 0/1 nodes are available: "
-                "1 node(s) had untolerated taint(s). To do: add to spec.tolerations."
+                "1 node(s) had untolerated taint(s). To do: add to spec.tolerations what the "
+                "nodes' taints need (kubectl describe nodes names them). An edit is "
+                "taken up at once."
             ),
         ),
         (
@@ -71,7 +45,8 @@ def why(
             (
                 "needs 1 nvidia.com/gpu, 1 CPU, 4Gi memory on one node; 0/1 nodes are available: "
                 "1 node(s) didn't match Pod's node affinity/selector. To do: look at "
-                "spec.nodeSelector and spec.affinity."
+                "spec.nodeSelector and spec.affinity. An edit counts once the job was suspended "
+                "and resumed (spec.suspend)."
             ),
         ),
         (
@@ -97,102 +72,6 @@ def test_no_node(message: str, reason: str, words: str) -> None:
     assert why(message) == Obstacle(reason, words)
 
 
-def node(name: str, gpus: int, held: int | None = None, **fields: Any) -> dict[str, Any]:
-    resources = {"cpu": "8"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {"amd.com/gpu": "2"})
-    ready = {"type": "Ready", "status": fields.pop("ready", "True")}
-    seen = {} if held is None else {"held": {"nvidia.com/gpu": held}}
-    return {
-        "metadata": {"name": name},
-        "spec": fields,
-        "status": {"allocatable": resources, "conditions": [ready]},
-    } | seen
-
-
-TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
-LACKING = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: none"
-OTHERS = "ask for less in spec.resources, or wait for a node with so much free"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "nodes", "words"),
-    [
-        (1, [], OTHERS),  # nodes may not be read
-        (
-            1,
-            [node("a", 0)],
-            (
-                "No node offers nvidia.com/gpu. They offer amd.com/gpu. Look at "
-                "spec.resources.gpuResource, and whether the vendor's device plugin runs."
-            ),
-        ),
-        (
-            8,
-            [node("a", 4), node("b", 2)],
-            (
-                "There are 6 nvidia.com/gpu on 2 nodes, at most 4 on one. Ask for at most 4 in "
-                "spec.resources.gpus."
-            ),
-        ),
-        (2, [node("a", 4), node("b", 2)], "There are 6 nvidia.com/gpu on 2 nodes."),
-        (
-            2,
-            [node("a", 4, 3), node("b", 2, 2)],
-            (
-                "There are 6 nvidia.com/gpu on 2 nodes, but at most 1 of one node are free: it "
-                "starts as soon as other pods have left enough."
-            ),
-        ),
-        (
-            1,
-            [node("a", 4, 9)],  # more is held than there is: a node that has lost some
-            "on 1 node, but at most 0 of one node are free",
-        ),
-        (1, [node("a", 4, 3)], OTHERS),  # one is free: it is something else
-        (
-            1,
-            [node("a", 4, 0, unschedulable=True), node("b", 4, 0, ready="Unknown")],
-            "but those are cordoned or not ready.",
-        ),
-    ],
-)
-def test_how_many_gpus_there_are_and_how_many_are_free(
-    wanted: int, nodes: list[dict[str, Any]], words: str
-) -> None:
-    seen = [node_of(raw, raw.get("held")) for raw in nodes]
-    found = unschedulable(LACKING, spec(resources={"gpus": wanted}), seen)
-    assert found.reason == "Unschedulable"
-    assert words in found.message
-    assert (OTHERS in found.message) is (words == OTHERS)
-
-
-@pytest.mark.parametrize(
-    ("tolerations", "words"),
-    [
-        ([], "To do: add to spec.tolerations: gpu=yes:NoSchedule."),
-        ([{"key": "gpu", "operator": "Exists"}], "To do: add to spec.tolerations."),
-        ([{"operator": "Exists", "effect": "NoExecute"}], "gpu=yes:NoSchedule."),
-        ([{"key": "gpu", "value": "no"}], "gpu=yes:NoSchedule."),
-        ([{"key": "gpu", "value": "yes", "effect": "NoSchedule"}], "spec.tolerations."),
-    ],
-)
-def test_taints_are_named(tolerations: list[dict[str, Any]], words: str) -> None:
-    health = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
-    nodes = (node("a", 2, taints=[TAINT, health]), node("small", 0, taints=[TAINT | {"key": "x"}]))
-    found = why(
-        "0/2 nodes are available: 2 node(s) had untolerated taint(s).",
-        {"resources": {"gpus": 1}, "tolerations": tolerations},
-        answers={Ask.NODES: nodes},
-    )
-    assert found is not None
-    assert found.message.endswith(words)
-
-
-def test_nodes_are_not_read_for_a_job_without_gpus() -> None:
-    found = why("0/1 nodes are available: 1 Insufficient cpu.", {}, confirmed=frozenset())
-    assert found is not None
-    assert found.message.endswith(f"1 Insufficient cpu. To do: {OTHERS}.")
-
-
 CLAIM = {"spec": {"accessModes": ["ReadWriteMany"], "storageClassName": "fast"}}
 UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
 
@@ -213,7 +92,11 @@ UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeCl
                 Ask.CLAIM_EVENTS: ({"reason": "ProvisioningFailed", "message": "no RWX here."},),
             },
             "WorkspaceUnbound",
-            ": no RWX here. Set its storage class or access mode to what the cluster offers.",
+            (
+                ": no RWX here. A claim's class and access mode can't be changed: delete it "
+                "(kubectl delete pvc kubeseg-workspace), and make it anew with what the cluster "
+                "offers (kubectl get storageclass)."
+            ),
         ),
         (
             '0/1 nodes are available: persistentvolumeclaim "kubeseg-workspace" is being deleted.',
@@ -269,37 +152,109 @@ def test_scheduling_gates_are_named() -> None:
     assert found.reason == "SchedulingGated"
 
 
-PULL = 'rpc error: code = NotFound desc = image "r/t:9" not found'
+PULL = (
+    'rpc error: code = NotFound desc = failed to pull and unpack image "docker.io/r/t:9": failed '
+    'to resolve reference "docker.io/r/t:9": docker.io/r/t:9: not found'
+)
+DENIED = "pull access denied, repository does not exist"
+CORRECT = "Correct spec.image (the operator's default is trainer:1), or push it there."
 
 
 @pytest.mark.parametrize(
-    ("waiting", "message", "cause"),
+    ("waiting", "message", "words"),
     [
-        ("ErrImagePull", PULL, "not found"),
-        ("ImagePullBackOff", f'Back-off pulling image "r/t:9": ErrImagePull: {PULL}', "not found"),
-        ("ImagePullBackOff", 'Back-off pulling image "r/t:9"', "the last try failed"),
+        ("ErrImagePull", PULL, f"docker.io/r/t:9: not found. {CORRECT}"),
+        (
+            "ImagePullBackOff",
+            f'Back-off pulling image "r/t:9": ErrImagePull: {PULL}',
+            f"docker.io/r/t:9: not found. {CORRECT}",
+        ),
+        (
+            "ImagePullBackOff",
+            'Back-off pulling image "r/t:9"',
+            (
+                "the last try failed. Correct spec.image (the operator's default is trainer:1), or "
+                "see to it that the nodes reach its registry."
+            ),
+        ),
         (
             "ErrImagePull",
-            "pull access denied, repository does not exist",
-            "access denied (spec.imagePullSecrets names the credentials)",
+            DENIED,
+            (
+                f"{DENIED}. Name in spec.imagePullSecrets a Secret with credentials for its "
+                "registry, or correct spec.image (the operator's default is trainer:1)."
+            ),
         ),
-        ("InvalidImageName", "could not parse", "this is no image's name"),
+        (
+            "InvalidImageName",
+            "could not parse",
+            "this is no image's name. Correct spec.image (the operator's default is trainer:1).",
+        ),
         (
             "ErrImageNeverPull",
             "is not present",
-            "it is not on the node, and spec.imagePullPolicy is Never",
+            (
+                "it is not on the node, and spec.imagePullPolicy is Never. Load it there, or set "
+                "spec.imagePullPolicy to IfNotPresent."
+            ),
         ),
-        ("ErrImagePull", "dial tcp: i/o timeout", "dial tcp: i/o timeout"),
+        ("ErrImagePull", "dial tcp: i/o timeout", "dial tcp: i/o timeout. Correct spec.image"),
     ],
 )
-def test_no_image(waiting: str, message: str, cause: str) -> None:
+def test_no_image(waiting: str, message: str, words: str) -> None:
     stuck = pod(state={"waiting": {"reason": waiting, "message": message}})
     found = of_pod(stuck, spec(image="r/t:9"), "trainer:1")
     assert found is not None
     assert found.reason == "ImagePull"
-    assert found.message == (
-        f"image \"r/t:9\" can't be pulled: {cause}. The operator's default is trainer:1."
+    assert found.message.startswith(f'image "r/t:9" can\'t be pulled: {words}')
+    assert found.message.endswith(EDITED)
+
+
+def test_the_operators_own_image_is_not_the_users_to_correct() -> None:
+    stuck = pod(state={"waiting": {"reason": "ErrImagePull", "message": PULL}})
+    found = of_pod(stuck, spec(), "trainer:1")
+    assert found is not None
+    assert "Whoever runs the operator must correct its default, or name another in spec.image" in (
+        found.message
     )
+
+
+def no_secret(minutes: float = 0) -> dict[str, Any]:
+    words = (
+        "Unable to retrieve some image pull secrets (nosuch); attempting to pull the image may not "
+        "succeed."
+    )
+    return {
+        "reason": "FailedToRetrieveImagePullSecret",
+        "message": words,
+        "lastTimestamp": at(-60 * minutes),
+    }
+
+
+@pytest.mark.parametrize(
+    ("minutes", "words"),
+    [
+        (
+            5,
+            (
+                "docker.io/r/t:9: not found; pull secret nosuch can't be read. Create it in the "
+                "job's namespace (kubectl create secret docker-registry), or correct "
+                "spec.imagePullSecrets."
+            ),
+        ),
+        (30, f"docker.io/r/t:9: not found. {CORRECT}"),  # it has come since
+    ],
+)
+def test_a_pull_secret_that_is_not_there_is_named(minutes: float, words: str) -> None:
+    waiting = {"reason": "ErrImagePull", "message": PULL}
+    stuck = pending(state={"waiting": waiting})
+    wish = {"image": "r/t:9", "imagePullSecrets": [{"name": "nosuch"}]}
+    known = job(spec=wish, status={"attempts": [attempt()]})
+    seen = Observed(children=(child(),), pods=(stuck,))
+    assert look(known, seen).ask is Ask.POD_EVENTS
+    last = {"reason": "Failed", "message": PULL, "lastTimestamp": at(0)}
+    found = why(None, wish, pods=(stuck,), events=(no_secret(minutes), last))
+    assert found == Obstacle("ImagePull", f'image "r/t:9" can\'t be pulled: {words}{EDITED}')
 
 
 def test_the_two_faces_of_a_failed_pull_read_alike() -> None:
@@ -340,8 +295,8 @@ def test_a_pod_that_only_needs_time_has_no_obstacle(reason: str) -> None:
 )
 def test_no_pod(message: str, reason: str) -> None:
     events = [{"reason": "SuccessfulDelete", "message": "no matter"}]
-    assert no_pod(events) is None
-    found = no_pod([*events, {"reason": "FailedCreate", "message": message}])
+    assert no_pod(events, spec()) is None
+    found = no_pod([*events, {"reason": "FailedCreate", "message": message}], spec())
     assert found is not None
     assert found.reason == reason
     assert message.removeprefix("Error creating: ") in found.message

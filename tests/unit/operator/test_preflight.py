@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kubeseg_operator.decide import Ask, CreateChild, Decision, DeleteChild, Observed
+from kubeseg_operator.decide.ends import WAY_OUT
 from kubeseg_operator.decide.preflight import MAX_INTERRUPTIONS
 from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.story import happenings
@@ -197,9 +198,9 @@ def test_what_its_end_means(
 
 def test_a_bad_data_set_is_told_with_its_files() -> None:
     decision = look(checking(), ended(3, last_words(3, message=BAD)))
-    assert of(decision, "Failed").message == BAD
+    assert of(decision, "Failed").message == f"{BAD}. {WAY_OUT}"
     assert decision.status.summary is not None
-    assert decision.status.summary.why == BAD
+    assert decision.status.summary.why == f"{BAD}. {WAY_OUT}"
     assert decision.status.completion_time == at(0)
 
 
@@ -241,9 +242,21 @@ NO_CLAIM = NO_NODE | {"message": 'persistentvolumeclaim "kubeseg-workspace" not 
 @pytest.mark.parametrize(
     ("seen", "after", "expected"),
     [
-        (Observed(children=(check(),), pods=(pod(state=BACK_OFF),)), 0, ("Blocked", "ImagePull")),
         (
-            Observed(children=(check(),), pods=(pod(state=BACK_OFF),)),
+            Observed(
+                children=(check(),),
+                pods=(pod(state=BACK_OFF),),
+                confirmed=frozenset({Ask.POD_EVENTS}),
+            ),
+            0,
+            ("Blocked", "ImagePull"),
+        ),
+        (
+            Observed(
+                children=(check(),),
+                pods=(pod(state=BACK_OFF),),
+                confirmed=frozenset({Ask.POD_EVENTS}),
+            ),
             9999,
             ("Blocked", "ImagePull"),
         ),
@@ -284,6 +297,26 @@ def test_why_it_does_not_run(seen: Observed, after: float, expected: tuple[str, 
         # Given up for want of room: it must not come later, beside the attempt.
         later = look(following(decision, checking()), seen)
         assert later.actions[0] == DeleteChild("job-check1", CHILD_UID)
+
+
+def test_what_helps_a_check_without_room_is_not_what_helps_an_attempt() -> None:
+    """What it asks for is fixed."""
+    no_room = NO_NODE | {"message": "0/1 nodes are available: 1 Insufficient cpu."}
+    seen = Observed(children=(check(),), pods=(pod(conditions=[no_room], node=None),))
+    assert of(look(checking(), seen, after=1), "Blocked").message == (
+        "the check before the first attempt can't start: needs 500m CPU, 1Gi memory on one node; "
+        "0/1 nodes are available: 1 Insufficient cpu. To do: free so much on a node, or wait. "
+        "After 300 s the job goes on without it. A new TrainingJob with preflight: Never has no "
+        "check."
+    )
+
+
+def test_a_check_heeds_little_of_what_chooses_nodes() -> None:
+    no_match = NO_NODE | {"message": "1 node(s) didn't match Pod's node affinity/selector."}
+    seen = Observed(children=(check(),), pods=(pod(conditions=[no_match], node=None),))
+    words = of(look(checking(), seen, after=1), "Blocked").message
+    assert "look at kubernetes.io/os and kubernetes.io/arch in spec.nodeSelector." in words
+    assert "spec.affinity" not in words
 
 
 def test_a_job_that_cannot_be_made_is_said() -> None:

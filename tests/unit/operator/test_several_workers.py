@@ -255,7 +255,7 @@ SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(
 def test_where_a_group_stands(
     pods: list[Pod], expected: tuple[str, str], words: str, column: str | None
 ) -> None:
-    decision = look(three(), seen(*pods))
+    decision = look(three(), seen(*pods, confirmed={Ask.POD_EVENTS}))
     assert standing(decision) == expected
     told = of(decision, "Blocked" if expected[0] == "Blocked" else "Running").message
     assert words in told
