@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kubeseg_types.base import duration_seconds
 from kubeseg_types.spec import TrainingJobSpec
+from kubeseg_types.training import LEAST_STALL_TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ REFUSALS: tuple[Refusal, ...] = (
         "must be at least workers x resources.gpus: each GPU (without GPUs: each worker) needs a "
         "part of every batch",
         lambda s: s.training.batch_size >= s.workers * max(1, s.resources.gpus),
+    ),
+    Refusal(
+        "spec.training.stallTimeout",
+        f"duration(self.training.stallTimeout) >= duration('{LEAST_STALL_TIMEOUT}')",
+        f"must be at least {LEAST_STALL_TIMEOUT}: a start takes longer, and would count as a stall",
+        lambda s: (
+            duration_seconds(s.training.stall_timeout) >= duration_seconds(LEAST_STALL_TIMEOUT)
+        ),
     ),
 )
 

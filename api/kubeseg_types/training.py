@@ -10,6 +10,8 @@ from kubeseg_types.base import Contract, Duration
 
 #: Most parts that a batch is computed in.
 MAX_ACCUMULATE = 1024
+#: The shortest `stallTimeout`.
+LEAST_STALL_TIMEOUT = "10s"
 
 
 class Optimizer(Contract):
@@ -130,7 +132,8 @@ class Training(Contract):
     )
     stall_timeout: Duration = Field(
         default="30m",
-        description="The attempt fails when no step ends for so long; 0s waits for ever.",
+        description="The attempt fails when no step ends for so long: at least 10s, and more "
+        "than a start takes.",
     )
 
 

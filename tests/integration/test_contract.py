@@ -12,7 +12,7 @@ from kubeseg_types.rules import LIVE_TRAINING
 from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.training import Training
 from tests.support.cluster import ROOT, KubectlError, Namespace, TestCluster, wait_for
-from tests.unit.types.test_models import REFUSED, SMALLEST, merged
+from tests.unit.types.test_models import FINE, REFUSED, SMALLEST, merged
 
 pytestmark = pytest.mark.cluster
 
@@ -62,6 +62,13 @@ def test_the_api_server_refuses_what_the_trainer_would(
     said = refused(space, job(spec))
     assert field in said
     assert sentence.split(": ", 1)[1] in said
+
+
+@pytest.mark.parametrize("change", FINE)
+def test_the_api_server_takes_what_the_trainer_would(
+    space: Namespace, change: dict[str, Any]
+) -> None:
+    space.apply(job(merged(SMALLEST, change)))
 
 
 CHANGES: dict[str, Any] = {

@@ -61,6 +61,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"workers": 2, "resources": {"gpus": 2}, "training": {"batchSize": 3}},
         "spec.training.batchSize",
     ),
+    ({"training": {"stallTimeout": "0s"}}, "spec.training.stallTimeout"),
+    ({"training": {"stallTimeout": "9s"}}, "spec.training.stallTimeout"),
+]
+FINE: list[dict[str, Any]] = [
+    {"training": {"stallTimeout": "10s"}},
+    {"training": {"stallTimeout": "99999h"}},
 ]
 
 
@@ -68,6 +74,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_what_cant_be_done_is_refused_with_a_sentence(change: dict[str, Any], field: str) -> None:
     said = refusals(TrainingJobSpec.model_validate(merged(SMALLEST, change)))
     assert [line.split(":")[0] for line in said] == [field]
+
+
+@pytest.mark.parametrize("change", FINE)
+def test_what_is_just_within_the_rules_is_fine(change: dict[str, Any]) -> None:
+    assert refusals(TrainingJobSpec.model_validate(merged(SMALLEST, change))) == []
 
 
 def test_every_refusal_is_tried_and_the_smallest_spec_is_fine() -> None:
