@@ -25,6 +25,10 @@ class Refusal:
     allowed: Callable[[TrainingJobSpec], bool]
 
 
+def _all_differ(names: list[str]) -> bool:
+    return len(set(names)) == len(names)
+
+
 REFUSALS: tuple[Refusal, ...] = (
     # The trainer says the same of processes that nobody has told the operator of.
     Refusal(
@@ -34,6 +38,14 @@ REFUSALS: tuple[Refusal, ...] = (
         "must be at least workers x resources.gpus: each GPU (without GPUs: each worker) needs a "
         "part of every batch",
         lambda s: s.training.batch_size >= s.workers * max(1, s.resources.gpus),
+    ),
+    Refusal(
+        "spec.dataset.classes",
+        "!has(self.dataset.classes) || self.dataset.classes.all(c, "
+        "self.dataset.classes.exists_one(other, other.name == c.name))",
+        "must have a name of its own for each class: metrics of two with one name can't be told "
+        "apart",
+        lambda s: _all_differ([c.name for c in s.dataset.classes or []]),
     ),
     Refusal(
         "spec.training.stallTimeout",

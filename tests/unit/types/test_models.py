@@ -63,10 +63,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"training": {"stallTimeout": "0s"}}, "spec.training.stallTimeout"),
     ({"training": {"stallTimeout": "9s"}}, "spec.training.stallTimeout"),
+    (
+        {"dataset": {"classes": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}},
+        "spec.dataset.classes",
+    ),
 ]
 FINE: list[dict[str, Any]] = [
     {"training": {"stallTimeout": "10s"}},
     {"training": {"stallTimeout": "99999h"}},
+    {"dataset": {"classes": [{"name": f"{n:>63}"} for n in range(256)]}},
 ]
 
 
@@ -137,7 +142,12 @@ def test_the_largest_configuration_fits_the_annotation() -> None:
         merged(
             SMALLEST,
             {
-                "dataset": {"classes": [{"name": "ü" * 63} for _ in range(256)]},
+                "dataset": {
+                    "classes": [
+                        {"name": "ü" * 61 + chr(0xC0 + n // 16) + chr(0xC0 + n % 16)}
+                        for n in range(256)
+                    ]
+                },
                 "training": {"augmentation": {"serialized": "x" * 32768}},
             },
         )
