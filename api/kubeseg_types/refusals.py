@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kubeseg_types.base import duration_seconds
 from kubeseg_types.spec import TrainingJobSpec
-from kubeseg_types.training import LEAST_STALL_TIMEOUT
+from kubeseg_types.training import LEAST_STALL_TIMEOUT, Augmentation
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,9 @@ class Refusal:
     rule: str
     message: str
     allowed: Callable[[TrainingJobSpec], bool]
+
+
+_PRESET = Augmentation().preset
 
 
 def _all_differ(names: list[str]) -> bool:
@@ -46,6 +49,16 @@ REFUSALS: tuple[Refusal, ...] = (
         "must have a name of its own for each class: metrics of two with one name can't be told "
         "apart",
         lambda s: _all_differ([c.name for c in s.dataset.classes or []]),
+    ),
+    # The API server fills in the default: that one can't be told from none.
+    Refusal(
+        "spec.training.augmentation.preset",
+        "!has(self.training.augmentation.serialized) || "
+        f"self.training.augmentation.preset == '{_PRESET}'",
+        "must be left out where augmentation.serialized is given, which takes its place",
+        lambda s: (
+            s.training.augmentation.serialized is None or s.training.augmentation.preset == _PRESET
+        ),
     ),
     Refusal(
         "spec.training.stallTimeout",

@@ -67,11 +67,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"dataset": {"classes": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}},
         "spec.dataset.classes",
     ),
+    (
+        {"training": {"augmentation": {"preset": "Strong", "serialized": "{}"}}},
+        "spec.training.augmentation.preset",
+    ),
 ]
 FINE: list[dict[str, Any]] = [
     {"training": {"stallTimeout": "10s"}},
     {"training": {"stallTimeout": "99999h"}},
     {"dataset": {"classes": [{"name": f"{n:>63}"} for n in range(256)]}},
+    {"training": {"augmentation": {"serialized": "{}"}}},
 ]
 
 
