@@ -43,6 +43,12 @@ REFUSALS: tuple[Refusal, ...] = (
         lambda s: s.training.batch_size >= s.workers * max(1, s.resources.gpus),
     ),
     Refusal(
+        "spec.training.accumulate",
+        "self.training.accumulate <= self.training.batchSize",
+        "must be at most training.batchSize: it is the number of parts that a batch is computed in",
+        lambda s: s.training.accumulate <= s.training.batch_size,
+    ),
+    Refusal(
         "spec.dataset.classes",
         "!has(self.dataset.classes) || self.dataset.classes.all(c, "
         "self.dataset.classes.exists_one(other, other.name == c.name))",

@@ -28,7 +28,10 @@ class Scheduler(Contract):
 
     name: Literal["Constant", "Cosine", "Polynomial"] = "Cosine"
     warmup_epochs: float = Field(
-        default=0, ge=0, le=1000, description="Epochs over which the rate climbs to learningRate."
+        default=0,
+        ge=0,
+        le=1000,
+        description="Epochs over which the rate climbs to learningRate; at most all of them.",
     )
 
 
@@ -125,7 +128,7 @@ class Training(Contract):
         default=1,
         ge=1,
         le=MAX_ACCUMULATE,
-        description="Parts that a batch is computed in, to save memory.",
+        description="Parts that a batch is computed in, to save memory; at most batchSize.",
     )
     clip: float | None = Field(
         default=None, gt=0, le=1e6, description="Largest norm of the gradient."

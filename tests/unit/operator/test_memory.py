@@ -147,7 +147,7 @@ def test_a_trainer_that_reports_out_of_memory_is_taken_at_its_word() -> None:
     assert decision.status.batch.accumulate == 2
 
 
-@pytest.mark.parametrize(("accumulate", "expected"), [(10**9, 1024), (0, 1), (-5, 1)])
+@pytest.mark.parametrize(("accumulate", "expected"), [(10**9, 8), (0, 1), (-5, 1)])
 def test_a_status_written_by_somebody_else_makes_no_configuration_that_is_refused(
     accumulate: int, expected: int
 ) -> None:

@@ -63,6 +63,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"training": {"stallTimeout": "0s"}}, "spec.training.stallTimeout"),
     ({"training": {"stallTimeout": "9s"}}, "spec.training.stallTimeout"),
+    ({"training": {"batchSize": 4, "accumulate": 5}}, "spec.training.accumulate"),
     (
         {"dataset": {"classes": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}},
         "spec.dataset.classes",
@@ -73,6 +74,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
 ]
 FINE: list[dict[str, Any]] = [
+    {"training": {"batchSize": 4, "accumulate": 4}},
+    # What is left of the epochs may be lowered to end early, below a warm-up that is over.
+    {"training": {"scheduler": {"warmupEpochs": 5}}},
     {"training": {"stallTimeout": "10s"}},
     {"training": {"stallTimeout": "99999h"}},
     {"dataset": {"classes": [{"name": f"{n:>63}"} for n in range(256)]}},
