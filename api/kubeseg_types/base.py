@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,6 +42,17 @@ Duration = Annotated[
 ]
 #: RFC 3339, UTC, as the API server writes times.
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, max_length=40)]
+
+_UNITS: dict[str, Fraction | int] = {
+    "": 1, "m": Fraction(1, 1000), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
+
+
+def quantity_value(text: str) -> Fraction:
+    """The number that a `Quantity` such as 1.5Gi stands for."""
+    number = text.rstrip("kmKMGTi")
+    return Fraction(number) * _UNITS[text[len(number) :]]
 
 
 def duration_seconds(text: str) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from kubeseg_types.base import duration_seconds
-from kubeseg_types.spec import TrainingJobSpec
+from kubeseg_types.base import duration_seconds, quantity_value
+from kubeseg_types.spec import LEAST_CPU, LEAST_MEMORY, TrainingJobSpec
 from kubeseg_types.training import LEAST_STALL_TIMEOUT, Augmentation
 
 
@@ -32,6 +33,16 @@ def _all_differ(names: list[str]) -> bool:
     return len(set(names)) == len(names)
 
 
+def _at_least(name: Literal["cpu", "memory"], least: str) -> Refusal:
+    field = f"self.resources.{name}"
+    return Refusal(
+        f"spec.resources.{name}",
+        f"!isQuantity({field}) || quantity({field}).compareTo(quantity('{least}')) >= 0",
+        f"must be at least {least}: no trainer runs with less",
+        lambda s: quantity_value(getattr(s.resources, name)) >= quantity_value(least),
+    )
+
+
 REFUSALS: tuple[Refusal, ...] = (
     # The trainer says the same of processes that nobody has told the operator of.
     Refusal(
@@ -41,6 +52,17 @@ REFUSALS: tuple[Refusal, ...] = (
         "must be at least workers x resources.gpus: each GPU (without GPUs: each worker) needs a "
         "part of every batch",
         lambda s: s.training.batch_size >= s.workers * max(1, s.resources.gpus),
+    ),
+    _at_least("cpu", LEAST_CPU),
+    _at_least("memory", LEAST_MEMORY),
+    Refusal(
+        "spec.resources.sharedMemory",
+        # What is no quantity is refused by the field itself.
+        "!isQuantity(self.resources.sharedMemory) || !isQuantity(self.resources.memory) || "
+        "quantity(self.resources.sharedMemory).compareTo(quantity(self.resources.memory)) <= 0",
+        "must be at most resources.memory, of which it is a part (1Gi where it is not given): "
+        "lower it, or raise the memory",
+        lambda s: quantity_value(s.resources.shared_memory) <= quantity_value(s.resources.memory),
     ),
     Refusal(
         "spec.training.accumulate",

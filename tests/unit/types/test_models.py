@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from kubeseg_types import workspace
-from kubeseg_types.base import duration_seconds
+from kubeseg_types.base import duration_seconds, quantity_value
 from kubeseg_types.exit_codes import TABLE, ExitCode, Outcome, classify
 from kubeseg_types.names import MAX_CONFIG_BYTES
 from kubeseg_types.refusals import REFUSALS, refusals
@@ -63,6 +63,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"training": {"stallTimeout": "0s"}}, "spec.training.stallTimeout"),
     ({"training": {"stallTimeout": "9s"}}, "spec.training.stallTimeout"),
+    ({"resources": {"cpu": "0"}}, "spec.resources.cpu"),
+    ({"resources": {"cpu": "9m"}}, "spec.resources.cpu"),
+    ({"resources": {"memory": "1", "sharedMemory": "1"}}, "spec.resources.memory"),
+    ({"resources": {"memory": "63.9Mi", "sharedMemory": "1Mi"}}, "spec.resources.memory"),
+    ({"resources": {"memory": "512Mi"}}, "spec.resources.sharedMemory"),
+    ({"resources": {"memory": "2G", "sharedMemory": "2Gi"}}, "spec.resources.sharedMemory"),
     ({"training": {"batchSize": 4, "accumulate": 5}}, "spec.training.accumulate"),
     (
         {"dataset": {"classes": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}},
@@ -74,6 +80,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
 ]
 FINE: list[dict[str, Any]] = [
+    {"resources": {"cpu": "10m", "memory": "64Mi", "sharedMemory": "65536Ki"}},
+    {"resources": {"cpu": "0.01", "memory": "67108864", "sharedMemory": "64M"}},
     {"training": {"batchSize": 4, "accumulate": 4}},
     # What is left of the epochs may be lowered to end early, below a warm-up that is over.
     {"training": {"scheduler": {"warmupEpochs": 5}}},
@@ -105,6 +113,13 @@ def test_every_refusal_is_tried_and_the_smallest_spec_is_fine() -> None:
 )
 def test_durations(text: str, seconds: int) -> None:
     assert duration_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("2", 2), ("500m", 0.5), ("1.5Ki", 1536), ("3G", 3e9), ("1Ti", 2**40)]
+)
+def test_quantities(text: str, value: float) -> None:
+    assert quantity_value(text) == value
 
 
 def test_exit_codes_are_one_table() -> None:
