@@ -117,7 +117,10 @@ def test_names(space: Namespace, name: str, fine: bool) -> None:
     if fine:
         space.apply(job(SMALLEST, name))
     else:
-        assert "must have a name of at most 52 characters" in refused(space, job(SMALLEST, name))
+        said = refused(space, job(SMALLEST, name))
+        assert "metadata.name: Invalid value" in said
+        assert "must have a name of at most 52 characters" in said
+        assert "<nil>" not in said
 
 
 @pytest.mark.parametrize(
@@ -148,6 +151,11 @@ def test_unions(space: Namespace, env: dict[str, Any], sentence: str) -> None:
         ),
         ({"workers": 0}, "spec.workers"),
         ({"workers": 257}, "spec.workers"),
+        ({"dataset": {"testSize": 0.9}}, ""),
+        ({"dataset": {"testSize": 1}}, "must be at most 0.9"),
+        ({"training": {"windowOverlap": 7}}, "must be at most 0.75"),
+        ({"resources": {"memory": "2Gb"}}, "must be a quantity such as 500m, 2 or 16Gi"),
+        ({"resources": {"sharedMemory": "-1"}}, "must be a quantity such as"),
         ({"queueName": "team-a"}, ""),
         ({"queueName": "x" * 64}, "spec.queueName"),
         ({"queueName": "No Queue"}, "spec.queueName"),

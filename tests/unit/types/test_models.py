@@ -54,6 +54,15 @@ def test_a_wrong_field_value_or_type_is_named(change: dict[str, Any], field: str
     assert field in places
 
 
+@pytest.mark.parametrize("text", ["lots", "2Gb", "2GiB", "-1", "1e3", "", "2Gi\n"])
+def test_what_is_no_quantity_is_told_what_one_looks_like(text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TrainingJobSpec.model_validate(merged(SMALLEST, {"resources": {"memory": text}}))
+    (error,) = caught.value.errors()
+    assert error["loc"] == ("resources", "memory")
+    assert error["msg"] == "must be a quantity such as 500m, 2 or 16Gi"
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workers": 9}, "spec.training.batchSize"),
     ({"resources": {"gpus": 9}}, "spec.training.batchSize"),
