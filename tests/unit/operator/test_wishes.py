@@ -261,6 +261,33 @@ def test_what_reopens_a_finished_job(
         assert decision.status.observed_generation == 2
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"training": {"epochs": 20}, "stop": True}, "spec.stop is true: set it to false"),
+        ({"training": {"epochs": 20}, "suspend": True}, "spec.suspend is true: set it to false"),
+        (
+            {"training": {"epochs": 20}, "stop": True, "suspend": True},
+            "spec.stop and spec.suspend are true: set them to false",
+        ),
+        ({"training": {"epochs": 12}, "stop": True}, ""),
+        ({"stop": True}, ""),
+    ],
+)
+def test_a_finished_job_says_what_holds_more_epochs_back(spec: dict[str, Any], words: str) -> None:
+    known = job(spec=spec, status=DONE, generation=2)
+    decision = look(known)
+    was = DONE["conditions"][0]["message"]
+    said = f"{was}; 20 epochs are wanted now, but {words}" if words else was
+    assert of(decision, "Complete").message == said
+    assert str(decision.status.phase) == "Succeeded"
+    # Said once, and no more once the epochs are taken back.
+    again = replace(following(decision, known), generation=3)
+    assert of(look(again), "Complete").message == said
+    back = job(spec={"stop": True}, status=decision.status.to_dict(), generation=3)
+    assert of(look(back), "Complete").message == was
+
+
 def test_a_reopened_job_forgets_its_finish() -> None:
     decision = look(job(spec={"training": {"epochs": 20}}, status=DONE, generation=2))
     status = decision.status
