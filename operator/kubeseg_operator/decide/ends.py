@@ -153,7 +153,7 @@ def _waiting(draft: Draft) -> Standing:
         return Standing(Phase.RETRYING, "InterruptedAgain", words)
     words = _failure_words(last)
     if last.outcome == Outcome.OUT_OF_MEMORY and draft.status.batch is not None:
-        words += f". {memory.from_now_on(draft)}"
+        words += f". {memory.from_now_on(draft, last)}"
     if retry.failures:
         words += (
             f"; failure {retry.failures} without progress, of {draft.spec.max_retries} that are "
