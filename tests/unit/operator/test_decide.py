@@ -316,14 +316,6 @@ def test_success_keeps_the_last_words() -> None:
     assert status.completion_time == at(0)
 
 
-def test_epochs_lowered_below_what_is_done_are_told_as_such() -> None:
-    known = job(
-        spec={"training": {"epochs": 1}}, status={"attempts": [running_attempt()]}, generation=2
-    )
-    decision = look(known, ended(0, last_words(0, epoch=3, epochs=1, generation=2)))
-    assert of(decision, "Complete").message == "trained 3 epochs (epochs was lowered to 1)"
-
-
 def test_a_permanent_error_carries_the_trainers_sentence() -> None:
     words = last_words(3, message='data set "streets": masks/a.png has label 12')
     decision = look(job(status={"attempts": [running_attempt()]}), ended(3, words))

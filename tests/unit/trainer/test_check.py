@@ -306,7 +306,7 @@ def test_the_command_prints_a_report_without_torch(tmp_path: Path) -> None:
         (
             {"classes": [{"name": "a"}, {"name": "a"}]},
             ExitCode.CONFIGURATION,
-            "spec.dataset.classes: two have the name a",
+            "spec.dataset.classes: must have a name of its own for each class",
         ),
     ],
 )
