@@ -1,8 +1,9 @@
 """The CRD, generated from the models: `kubeseg-crd [--check] FILE…`.
 
 pydantic's JSON schema becomes a structural schema as the API server wants it: references are
-inlined, `anyOf` with null becomes optional, exclusive bounds become the draft-4 form, defaults of
-nested models are filled in to the last field, free-form objects keep unknown fields.
+inlined, `anyOf` with null becomes optional, exclusive bounds become the draft-4 form, fractional
+maxima become rules, defaults of nested models are filled in to the last field, free-form objects
+keep unknown fields.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import yaml
 from pydantic import BaseModel
 
 from kubeseg_types import names, rules
+from kubeseg_types.base import RULES
 from kubeseg_types.spec import EnvSource, EnvVar, PodResourceClaim, TrainingJobSpec
 from kubeseg_types.status import TrainingJobStatus
 
@@ -35,6 +37,7 @@ _KEPT = (
     "format",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
+    RULES,
 )
 _MODEL_RULES: dict[str, tuple[rules.Rule, ...]] = {
     EnvVar.__name__: rules.ENV_RULES,
@@ -54,7 +57,7 @@ def _convert(node: Schema, defs: dict[str, Schema]) -> Schema:
         name = node["$ref"].rsplit("/", 1)[1]
         target = _convert(defs[name], defs)
         if name in _MODEL_RULES:
-            target["x-kubernetes-validations"] = [r.to_dict() for r in _MODEL_RULES[name]]
+            target[RULES] = [r.to_dict() for r in _MODEL_RULES[name]]
         target |= {k: node[k] for k in ("description",) if k in node}
         if "default" in node:
             target["default"] = node["default"]
@@ -66,10 +69,7 @@ def _convert(node: Schema, defs: dict[str, Schema]) -> Schema:
         out["enum"] = [node["const"]]
     if "default" in node and node["default"] is not None:
         out["default"] = node["default"]
-    for bound in ("Minimum", "Maximum"):
-        if f"exclusive{bound}" in node:
-            out[bound.lower()] = node[f"exclusive{bound}"]
-            out[f"exclusive{bound}"] = True
+    _convert_bounds(node, out)
     kind = node.get("type") or ("string" if "enum" in out else "object")
     out["type"] = kind
     if kind == "array":
@@ -79,6 +79,17 @@ def _convert(node: Schema, defs: dict[str, Schema]) -> Schema:
     elif kind == "object":
         _convert_object(node, defs, out)
     return out
+
+
+def _convert_bounds(node: Schema, out: Schema) -> None:
+    for bound in ("Minimum", "Maximum"):
+        if f"exclusive{bound}" in node:
+            out[bound.lower()] = node[f"exclusive{bound}"]
+            out[f"exclusive{bound}"] = True
+    if out.get("maximum", 0) % 1:
+        # The API server would say "less than or equal to 0" of 0.9.
+        most = out.pop("maximum")
+        out[RULES] = [{"rule": f"self <= {most}", "message": f"must be at most {most}"}]
 
 
 def _convert_union(node: Schema, defs: dict[str, Schema]) -> Schema:
@@ -151,7 +162,7 @@ def crd() -> dict[str, Any]:
     _mark_factories(TrainingJobSpec, spec)
     _fill_defaults(spec)
     spec = _strip_titles(spec)
-    spec["x-kubernetes-validations"] = [r.to_dict() for r in rules.spec_rules()]
+    spec[RULES] = [r.to_dict() for r in rules.spec_rules()]
     root: Schema = {
         "type": "object",
         "description": "Trains an image-segmentation network.",
@@ -159,11 +170,12 @@ def crd() -> dict[str, Any]:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            # For the rule on the name to point at it.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": spec,
             "status": structural(TrainingJobStatus),
         },
-        "x-kubernetes-validations": [r.to_dict() for r in rules.ROOT_RULES],
+        RULES: [r.to_dict() for r in rules.ROOT_RULES],
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

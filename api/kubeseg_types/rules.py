@@ -39,6 +39,7 @@ ROOT_RULES = (
         "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
         f"must have a name of at most {MAX_NAME_LENGTH} characters that are lower-case letters, "
         "digits or '-', beginning and ending with a letter or digit",
+        ".metadata.name",
     ),
 )
 

@@ -12,6 +12,9 @@ from kubeseg_types.base import Contract, Quantity
 from kubeseg_types.names import DEFAULT_CLAIM
 from kubeseg_types.training import CheckpointPolicy, Training
 
+#: The least that a worker may ask for.
+LEAST_CPU, LEAST_MEMORY = "10m", "64Mi"
+
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 
 
@@ -146,7 +149,7 @@ class Resources(Contract):
     cpu: Quantity = Field(default="1", description="CPU request of a worker.")
     memory: Quantity = Field(default="4Gi", description="Memory request and limit of a worker.")
     shared_memory: Quantity = Field(
-        default="1Gi", description="Size of /dev/shm, counted as memory of the worker."
+        default="1Gi", description="Size of /dev/shm, a part of `memory`."
     )
 
 

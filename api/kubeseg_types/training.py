@@ -10,6 +10,8 @@ from kubeseg_types.base import Contract, Duration
 
 #: Most parts that a batch is computed in.
 MAX_ACCUMULATE = 1024
+#: The shortest `stallTimeout`.
+LEAST_STALL_TIMEOUT = "10s"
 
 
 class Optimizer(Contract):
@@ -26,7 +28,10 @@ class Scheduler(Contract):
 
     name: Literal["Constant", "Cosine", "Polynomial"] = "Cosine"
     warmup_epochs: float = Field(
-        default=0, ge=0, le=1000, description="Epochs over which the rate climbs to learningRate."
+        default=0,
+        ge=0,
+        le=1000,
+        description="Epochs over which the rate climbs to learningRate; at most all of them.",
     )
 
 
@@ -123,14 +128,15 @@ class Training(Contract):
         default=1,
         ge=1,
         le=MAX_ACCUMULATE,
-        description="Parts that a batch is computed in, to save memory.",
+        description="Parts that a batch is computed in, to save memory; at most batchSize.",
     )
     clip: float | None = Field(
         default=None, gt=0, le=1e6, description="Largest norm of the gradient."
     )
     stall_timeout: Duration = Field(
         default="30m",
-        description="The attempt fails when no step ends for so long; 0s waits for ever.",
+        description="The attempt fails when no step ends for so long: at least 10s, and more "
+        "than a start takes.",
     )
 
 

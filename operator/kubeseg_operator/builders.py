@@ -83,9 +83,9 @@ def config_text(job: JobView, spec: TrainingJobSpec, attempt: int) -> str:
     """
     batch = job.status.get("batch")
     if batch:
-        parts = min(
-            max(spec.training.accumulate, Batch.model_validate(batch).accumulate), MAX_ACCUMULATE
-        )
+        # A part has at least one image, whatever somebody wrote into the status.
+        most = min(spec.training.batch_size, MAX_ACCUMULATE)
+        parts = min(max(spec.training.accumulate, Batch.model_validate(batch).accumulate), most)
         training = spec.training.model_copy(update={"accumulate": parts})
         spec = spec.model_copy(update={"training": training})
     config = trainer_config(

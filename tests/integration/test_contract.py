@@ -12,7 +12,7 @@ from kubeseg_types.rules import LIVE_TRAINING
 from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.training import Training
 from tests.support.cluster import ROOT, KubectlError, Namespace, TestCluster, wait_for
-from tests.unit.types.test_models import REFUSED, SMALLEST, merged
+from tests.unit.types.test_models import FINE, REFUSED, SMALLEST, merged
 
 pytestmark = pytest.mark.cluster
 
@@ -64,6 +64,13 @@ def test_the_api_server_refuses_what_the_trainer_would(
     assert sentence.split(": ", 1)[1] in said
 
 
+@pytest.mark.parametrize("change", FINE)
+def test_the_api_server_takes_what_the_trainer_would(
+    space: Namespace, change: dict[str, Any]
+) -> None:
+    space.apply(job(merged(SMALLEST, change)))
+
+
 CHANGES: dict[str, Any] = {
     "epochs": 9, "learningRate": 0.5, "batchSize": 3, "imageSize": 96,
     "optimizer": {"name": "SGD"}, "scheduler": {"name": "Constant"},
@@ -110,7 +117,10 @@ def test_names(space: Namespace, name: str, fine: bool) -> None:
     if fine:
         space.apply(job(SMALLEST, name))
     else:
-        assert "must have a name of at most 52 characters" in refused(space, job(SMALLEST, name))
+        said = refused(space, job(SMALLEST, name))
+        assert "metadata.name: Invalid value" in said
+        assert "must have a name of at most 52 characters" in said
+        assert "<nil>" not in said
 
 
 @pytest.mark.parametrize(
@@ -141,6 +151,11 @@ def test_unions(space: Namespace, env: dict[str, Any], sentence: str) -> None:
         ),
         ({"workers": 0}, "spec.workers"),
         ({"workers": 257}, "spec.workers"),
+        ({"dataset": {"testSize": 0.9}}, ""),
+        ({"dataset": {"testSize": 1}}, "must be at most 0.9"),
+        ({"training": {"windowOverlap": 7}}, "must be at most 0.75"),
+        ({"resources": {"memory": "2Gb"}}, "must be a quantity such as 500m, 2 or 16Gi"),
+        ({"resources": {"sharedMemory": "-1"}}, "must be a quantity such as"),
         ({"queueName": "team-a"}, ""),
         ({"queueName": "x" * 64}, "spec.queueName"),
         ({"queueName": "No Queue"}, "spec.queueName"),

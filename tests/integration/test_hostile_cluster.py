@@ -35,7 +35,7 @@ def made(place: Place, name: str, script: dict[str, Any], meta: Any = None, **sp
     wanted = {
         "dataset": {"name": "none"},
         "training": {"epochs": script.get("epochs", 1)},
-        "resources": {"cpu": "10m", "memory": "64Mi"},
+        "resources": {"cpu": "10m", "memory": "64Mi", "sharedMemory": "16Mi"},
         "env": environment,
     }
     manifest = {

@@ -317,7 +317,7 @@ def test_what_was_missing_and_comes_lets_it_go_on(place: Place) -> None:
     assert len(status["attempts"]) == 1
 
 
-MEMORY = {"cpu": "10m", "memory": "128Mi"}
+MEMORY = {"cpu": "10m", "memory": "128Mi", "sharedMemory": "16Mi"}
 
 
 def test_a_kill_for_memory_makes_the_next_attempts_parts_smaller(place: Place) -> None:
@@ -495,7 +495,7 @@ def test_ttl_deletes_the_trainingjob(place: Place) -> None:
 
 
 def test_a_bad_data_set_ends_the_job_before_its_first_attempt(place: Place) -> None:
-    gpu = {"resources": {"gpus": 1, "cpu": "10m", "memory": "64Mi"}}
+    gpu = {"resources": {"gpus": 1, "cpu": "10m", "memory": "64Mi", "sharedMemory": "16Mi"}}
     words = 'data set "x": 1 of 9 images with masks can\'t be used: masks/a.png has label 12'
     place.job("unfit", {"epochs": 1, "check": {"exit": 3, "message": words}}, **gpu)
     status = place.phase("unfit", "Failed")
@@ -505,7 +505,7 @@ def test_a_bad_data_set_ends_the_job_before_its_first_attempt(place: Place) -> N
 
 
 def test_a_suspension_in_the_middle_of_a_check(place: Place) -> None:
-    gpu = {"resources": {"gpus": 1, "cpu": "10m", "memory": "64Mi"}}
+    gpu = {"resources": {"gpus": 1, "cpu": "10m", "memory": "64Mi", "sharedMemory": "16Mi"}}
     place.job("unhurried", {"epochs": 0, "check": {"seconds": 3}}, **gpu)
     place.until("unhurried", lambda s: s.get("preflight", {}).get("startTime"))
     place.edit("unhurried", suspend=True)

@@ -93,7 +93,7 @@ def test_a_deleted_worker_starts_all_again_and_edits_reach_all(place: Place) -> 
 
 
 def test_a_group_that_cant_be_whole_says_who_is_missing(place: Place) -> None:
-    resources = {"gpus": 3, "cpu": "10m", "memory": "64Mi"}
+    resources = {"gpus": 3, "cpu": "10m", "memory": "64Mi", "sharedMemory": "16Mi"}
     place.job("wide", {"epochs": 300, "seconds": 100}, workers=2, resources=resources)
     status = place.until("wide", lambda s: "1 of 2 workers run" in blocked(s)[1])
     reason, message = blocked(status)

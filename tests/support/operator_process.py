@@ -181,7 +181,7 @@ class Place(Namespace):
         wanted = {
             "dataset": {"name": "none"},
             "training": {"epochs": script.get("epochs", 1) or 1},
-            "resources": {"cpu": "10m", "memory": "64Mi"},
+            "resources": {"cpu": "10m", "memory": "64Mi", "sharedMemory": "16Mi"},
             "env": environment,
         }
         manifest = {

@@ -95,7 +95,7 @@ def _check(options: CheckOptions, config: TrainerConfig, stop: StopRequest) -> t
             f"--workspace: {options.workspace} is not a folder: make it, or name another"
         )
     limit = duration_seconds(config.training.stall_timeout)
-    watchdog = Watchdog(max(limit, 1), lambda silent: _stalled(options, silent))
+    watchdog = Watchdog(limit, lambda silent: _stalled(options, config, silent))
 
     def beat() -> None:
         stop.check()
@@ -150,9 +150,12 @@ def _leave(options: CheckOptions, code: ExitCode, text: str) -> int:
     return int(code)
 
 
-def _stalled(options: CheckOptions, silent: float) -> None:
+def _stalled(options: CheckOptions, config: TrainerConfig, silent: float) -> None:
     """No file was done with for longer than stallTimeout: the volume may hang for ever."""
-    text = f"the check got no further for {silent:.0f} s"
+    text = (
+        f"the check got no further for {silent:.0f} s; spec.training.stallTimeout is "
+        f"{config.training.stall_timeout}: raise it if the volume is only slow"
+    )
     log.error("%s", text)
     _leave(options, ExitCode.STALLED, text)
     os._exit(ExitCode.STALLED)

@@ -95,7 +95,7 @@ class Session:
         self._loggers: Sequence[EpochLogger] = ()
         self._recorder = Recorder(self.run, group, self.source, self.board, self.milestones)
         limit = duration_seconds(config.training.stall_timeout)
-        self.watchdog = Watchdog(max(limit, 1), self._stalled)
+        self.watchdog = Watchdog(limit, self._stalled)
 
     # -- the run -----------------------------------------------------------------------------
 
@@ -240,11 +240,9 @@ class Session:
     # -- the end -----------------------------------------------------------------------------
 
     def _stalled(self, silent: float) -> None:
-        text = (
-            f"no step ended for {silent:.0f} s; spec.training.stallTimeout is "
-            f"{self.source.config.training.stall_timeout}{_place()}. Its last lines: "
-            f"{RECENT.text(_LAST_LINES)}"
-        )
+        limit = self.source.config.training.stall_timeout
+        words = stall_words(silent, limit, begun="firstStep" in self.milestones.reached)
+        text = f"{words}{_place()}. Its last lines: {RECENT.text(_LAST_LINES)}"
         self.close(Ending(ExitCode.STALLED, text))
         # The thread that hangs can't be asked to end.
         os._exit(ExitCode.STALLED)
@@ -267,6 +265,16 @@ class Session:
                 logger.close("Running" if ending.code == ExitCode.SUPERSEDED else ending.state)
             if self.server is not None:
                 self.server.stop()
+
+
+def stall_words(silent: float, limit: str, *, begun: bool) -> str:
+    """Why a training counts as stalled; `begun`: it has done a step before."""
+    if begun:
+        return f"no step ended for {silent:.0f} s; spec.training.stallTimeout is {limit}"
+    return (
+        f"stalled before the first step: nothing happened for {silent:.0f} s, and "
+        f"spec.training.stallTimeout is {limit}. Raise it if the start takes longer than that"
+    )
 
 
 def _place() -> str:

@@ -159,7 +159,7 @@ def _waiting(draft: Draft) -> Standing:
         return Standing(Phase.RETRYING, "InterruptedAgain", words)
     words = _failure_words(last)
     if last.outcome == Outcome.OUT_OF_MEMORY and draft.status.batch is not None:
-        words += f". {memory.from_now_on(draft)}"
+        words += f". {memory.from_now_on(draft, last)}"
     if retry.failures:
         words += (
             f"; failure {retry.failures} without progress, of {draft.spec.max_retries} that are "
@@ -213,8 +213,10 @@ def succeed(draft: Draft, ending: Ending | None) -> Decision:
         retry=None,
     )
     best = draft.status.metrics.best if draft.status.metrics else None
-    total = draft.status.progress.epochs if draft.status.progress else 0
-    words = f"trained {draft.epoch} of {total or wanted} epochs"
+    total = (draft.status.progress.epochs if draft.status.progress else 0) or wanted
+    words = f"trained {draft.epoch} of {total} epochs"
+    if draft.epoch > total:
+        words = f"trained {draft.epoch} epochs (epochs was lowered to {total})"
     if best and best.val_iou is not None:
         words += f"; best validation IoU {best.val_iou:.3f} at epoch {best.epoch}"
     if ending is None:

@@ -33,14 +33,21 @@ def came_further(attempt: Attempt) -> bool:
     return attempt.start_epoch is not None and (attempt.epoch or 0) > attempt.start_epoch
 
 
-def from_now_on(draft: Draft) -> str:
-    """What the next attempt does otherwise, in words."""
+def from_now_on(draft: Draft, attempt: Attempt) -> str:
+    """What the attempt after `attempt` does otherwise, in words."""
     batch = draft.status.batch
     assert batch is not None
-    return (
+    words = (
         f"From now on at most {images(batch.images_at_once)} at once: each batch of "
         f"{draft.spec.training.batch_size} is computed in {batch.accumulate} parts, with the same "
         "result"
+    )
+    if _reported(attempt) or attempt.exit_code == ExitCode.OUT_OF_MEMORY:
+        # What it said itself stands before this; it may be a GPU's memory.
+        return words
+    return (
+        f"{words}. It had not reported a step: should the next attempt end like this, raise "
+        f"spec.resources.memory ({draft.spec.resources.memory}), which may be done at once"
     )
 
 
@@ -62,12 +69,24 @@ def at_the_floor(draft: Draft, attempt: Attempt) -> str:
         return "A batch can't be computed in smaller parts."
     training, resources = draft.spec.training, draft.spec.resources
     share, least = _share(draft)
-    return (
+    words = (
         f"Memory ran out with {images(ceil(share / least))} at once, and a batch can't be "
-        f"computed in smaller parts. Raise spec.resources.memory ({resources.memory}) and make a "
-        f"new TrainingJob with it, or one with a smaller training.imageSize ({training.image_size})"
-        " or a smaller network."
+        "computed in smaller parts"
     )
+    raised = f"Raise spec.resources.memory ({resources.memory}) and make a new TrainingJob with it"
+    if not _reported(attempt):
+        return f"{words}; no step was reported, so the start alone may not fit. {raised}."
+    return (
+        f"{words}. {raised}, or one with a smaller training.imageSize ({training.image_size}) or "
+        "a smaller network."
+    )
+
+
+def _reported(attempt: Attempt) -> bool:
+    """False where it was killed before it told where it began. It may have come to a first step
+    that nobody heard of, so smaller parts are tried all the same.
+    """
+    return attempt.start_epoch is not None
 
 
 def images(count: int) -> str:

@@ -22,11 +22,12 @@ from kubeseg_operator.decide.model import (
     Settings,
 )
 from kubeseg_operator.decide.preflight import awaited, check
+from kubeseg_operator.outcome import clip
 from kubeseg_operator.views import JobView
 from kubeseg_types.names import FINALIZER_ARTIFACTS
 from kubeseg_types.refusals import refusals
 from kubeseg_types.spec import TrainingJobSpec
-from kubeseg_types.status import ConditionType, Phase, TrainingJobStatus
+from kubeseg_types.status import Condition, ConditionType, Phase, TrainingJobStatus
 
 
 def decide(job: JobView, seen: Observed, now: datetime, settings: Settings) -> Decision:
@@ -78,7 +79,13 @@ def read_spec(job: JobView) -> TrainingJobSpec | list[str]:
 
 def _reopens(status: TrainingJobStatus, spec: TrainingJobSpec | list[str]) -> bool:
     """More epochs than were in force at the finish: the one thing that reopens a job."""
-    if isinstance(spec, list) or spec.stop or spec.suspend or status.finished is None:
+    if isinstance(spec, list) or spec.stop or spec.suspend:
+        return False
+    return _wants_more(status, spec)
+
+
+def _wants_more(status: TrainingJobStatus, spec: TrainingJobSpec) -> bool:
+    if status.finished is None:
         return False
     done = status.progress.epoch if status.progress else 0
     return is_true(status, ConditionType.COMPLETE) and spec.training.epochs > max(
@@ -118,8 +125,10 @@ def _rest(
 ) -> Decision:
     """A finished job makes no children; only its time to live is left to watch."""
     if status.observed_generation != job.generation:
+        seen_now = {"observed_generation": job.generation}
         conditions = [
-            c.model_copy(update={"observed_generation": job.generation}) for c in status.conditions
+            c.model_copy(update=seen_now | _complete_words(c, status, spec))
+            for c in status.conditions
         ]
         status = status.model_copy(
             update={"observed_generation": job.generation, "conditions": conditions}
@@ -134,6 +143,31 @@ def _rest(
         return Decision(status, tuple(actions), requeue_after=left)
     # Again where it was refused: what was decided on may have been an old version.
     return Decision(status, (*actions, DeleteJob(job.uid, job.version)), requeue_after=15.0)
+
+
+#: Where the words about what holds a finished job back begin.
+_HELD_BACK = " epochs are wanted now, but "
+
+
+def _complete_words(
+    found: Condition, status: TrainingJobStatus, spec: TrainingJobSpec | list[str]
+) -> dict[str, str]:
+    """The message of Complete: also what keeps a finished job from training the epochs that its
+    spec now has.
+    """
+    if found.type != ConditionType.COMPLETE or isinstance(spec, list):
+        return {}
+    words = found.message
+    if _HELD_BACK in words:
+        words = words.partition(_HELD_BACK)[0].rpartition("; ")[0]
+    if _wants_more(status, spec):
+        names = [f"spec.{name}" for name in ("stop", "suspend") if getattr(spec, name)]
+        are, them = ("are", "them") if len(names) > 1 else ("is", "it")
+        words += (
+            f"; {spec.training.epochs}{_HELD_BACK}{' and '.join(names)} {are} true: set {them} to "
+            "false"
+        )
+    return {"message": clip(words, 4096)}
 
 
 def _refuse(

@@ -125,6 +125,25 @@ def test_at_the_floor_a_sentence_tells_what_is_left_to_do() -> None:
     )
 
 
+def test_a_kill_before_any_step_was_reported_names_the_memory_each_time() -> None:
+    """Smaller parts may be in vain: the start alone may not fit."""
+    resources = {"resources": {"memory": "1200Mi"}}
+    silent = {"attempts": [running_attempt()]}
+    decision = killed({"batchSize": 2}, silent, resources)
+    assert standing(decision) == ("Retrying", "OutOfMemory")
+    assert (
+        "It had not reported a step: should the next attempt end like this, raise "
+        "spec.resources.memory (1200Mi), which may be done at once; the next attempt starts"
+    ) in of(decision, "Running").message
+    decision = killed({"batchSize": 1}, silent, resources)
+    assert of(decision, "Failed").message == (
+        "attempt 1 failed (OutOfMemory): its memory limit was exceeded. Memory ran out with 1 "
+        "image at once, and a batch can't be computed in smaller parts; no step was reported, so "
+        "the start alone may not fit. Raise spec.resources.memory (1200Mi) and make a new "
+        "TrainingJob with it."
+    )
+
+
 def test_at_the_floor_the_trainers_own_words_come_first() -> None:
     known = job(spec={"training": {"batchSize": 1}}, status={"attempts": [running_attempt()]})
     words = last_words(78, message="CUDA out of memory: lower spec.training.imageSize.")
@@ -148,7 +167,7 @@ def test_a_trainer_that_reports_out_of_memory_is_taken_at_its_word() -> None:
     assert decision.status.batch.accumulate == 2
 
 
-@pytest.mark.parametrize(("accumulate", "expected"), [(10**9, 1024), (0, 1), (-5, 1)])
+@pytest.mark.parametrize(("accumulate", "expected"), [(10**9, 8), (0, 1), (-5, 1)])
 def test_a_status_written_by_somebody_else_makes_no_configuration_that_is_refused(
     accumulate: int, expected: int
 ) -> None:

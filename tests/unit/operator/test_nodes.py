@@ -94,7 +94,7 @@ NONE_LEFT = "To do: look at the nodes' taints (kubectl describe nodes)."
         ([], "Not tolerated: gpu=yes:NoSchedule."),
         (
             [],
-            'add to spec.tolerations: {key: gpu, value: "yes", effect: NoSchedule}. An edit counts',
+            'add to spec.tolerations: {key: gpu, value: "yes", effect: NoSchedule}. An edit is',
         ),
         ([{"operator": "Exists", "effect": "NoExecute"}], "gpu=yes:NoSchedule."),
         ([{"key": "gpu", "value": "no"}], "gpu=yes:NoSchedule."),

@@ -45,8 +45,7 @@ from tests.support.operator_obstacles import spec, why
             (
                 "needs 1 nvidia.com/gpu, 1 CPU, 4Gi memory on one node; 0/1 nodes are available: "
                 "1 node(s) didn't match Pod's node affinity/selector. To do: look at "
-                "spec.nodeSelector and spec.affinity. An edit counts once the job was suspended "
-                "and resumed (spec.suspend)."
+                "spec.nodeSelector and spec.affinity. An edit is taken up at once."
             ),
         ),
         (

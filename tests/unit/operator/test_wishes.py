@@ -1,4 +1,4 @@
-"""What users wish: suspend, stop, live edits, deadlines, more epochs; and what trainers report."""
+"""What users wish: suspend, stop, live edits, deadlines; and what trainers report."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from kubeseg_operator.decide import (
     Ask,
     Decision,
     DeleteChild,
-    DeleteJob,
     Observed,
     PatchConfig,
 )
 from tests.support.operator_decisions import (
     NO_NODE,
-    NOTHING,
     WORDS,
     ended,
     following,
@@ -30,7 +28,6 @@ from tests.support.operator_decisions import (
 from tests.support.operator_objects import (
     CHILD_UID,
     POD_UID,
-    UID,
     at,
     attempt,
     child,
@@ -216,84 +213,6 @@ def test_an_edit_is_on_its_way_until_the_trainer_follows_it(
     seen = Observed(children=(child(),), pods=(running_pod(known),), progress=report(**told))
     message = of(look(known, seen), "Running").message
     assert message == f"attempt 1 runs on node node-a, {words}"
-
-
-# --- terminal means terminal
-
-DONE: dict[str, Any] = {
-    "attempts": [ended_attempt(1, "Succeeded")],
-    "conditions": [condition("Complete")],
-    "phase": "Succeeded",
-    "observedGeneration": 1,
-    "completionTime": at(-100),
-    "finished": {"epochs": 12, "generation": 1},
-    "progress": progress(12),
-}
-GAVE_UP = DONE | {"conditions": [condition("Failed")], "phase": "Failed", "finished": None}
-
-
-@pytest.mark.parametrize(
-    ("spec", "status", "goes_on"),
-    [
-        ({}, DONE, False),
-        ({"training": {"epochs": 20}}, DONE, True),
-        ({"training": {"epochs": 12}}, DONE, False),
-        ({"training": {"epochs": 5}}, DONE, False),
-        ({"training": {"epochs": 20}, "stop": True}, DONE, False),
-        ({"training": {"epochs": 20}, "suspend": True}, DONE, False),
-        ({"training": {"epochs": 20}}, GAVE_UP, False),
-        ({"suspend": True}, DONE, False),
-        ({"stop": True}, DONE, False),
-        ({"maxRetries": 9}, GAVE_UP, False),
-        # Stopped early at epoch 4 of 12, stop taken back: only more than 12 goes on.
-        ({}, DONE | {"progress": progress(4)}, False),
-    ],
-)
-def test_what_reopens_a_finished_job(
-    spec: dict[str, Any], status: dict[str, Any], goes_on: bool
-) -> None:
-    known = job(spec=spec, status=status, generation=2)
-    for seen in (NOTHING, Observed(children=(child(finished="Failed"),))):
-        decision = look(known, seen)
-        assert kinds(decision) == []
-        assert len(decision.status.attempts) == (2 if goes_on else 1)
-        assert str(decision.status.phase) == ("Starting" if goes_on else status["phase"])
-        assert decision.status.observed_generation == 2
-
-
-def test_a_reopened_job_forgets_its_finish() -> None:
-    decision = look(job(spec={"training": {"epochs": 20}}, status=DONE, generation=2))
-    status = decision.status
-    assert (status.completion_time, status.finished) == (None, None)
-    assert of(decision, "Complete").status == "False"
-
-
-def test_epochs_raised_as_the_trainer_finished_are_trained() -> None:
-    """The trainer ended by generation 1 with 12 epochs; generation 2 wants 20."""
-    known = job(
-        spec={"training": {"epochs": 20}}, status={"attempts": [running_attempt()]}, generation=2
-    )
-    decision = look(known, ended(0, last_words(0, epoch=12, epochs=12, generation=1)))
-    assert str(decision.status.phase) == "Succeeded"
-    assert str(look(following(decision, known)).status.phase) == "Starting"
-
-
-def test_a_finished_job_ends_what_a_late_write_has_made() -> None:
-    decision = look(job(status=DONE), Observed(children=(child(attempt=1, uid="late"),)))
-    assert decision.actions == (DeleteChild("job-1", "late"),)
-
-
-@pytest.mark.parametrize(
-    ("ttl", "expected", "again"), [(None, [], None), (101, [], 1.0), (100, ["DeleteJob"], 15.0)]
-)
-def test_ttl_deletes_the_trainingjob(
-    ttl: int | None, expected: list[str], again: float | None
-) -> None:
-    decision = look(job(spec={"ttlSecondsAfterFinished": ttl}, status=DONE))
-    assert kinds(decision) == expected
-    assert decision.requeue_after == again
-    if expected:
-        assert decision.actions == (DeleteJob(UID, "100"),)
 
 
 # --- deadline, deletion, refusals

@@ -306,7 +306,7 @@ def test_the_command_prints_a_report_without_torch(tmp_path: Path) -> None:
         (
             {"classes": [{"name": "a"}, {"name": "a"}]},
             ExitCode.CONFIGURATION,
-            "spec.dataset.classes: two have the name a",
+            "spec.dataset.classes: must have a name of its own for each class",
         ),
     ],
 )
@@ -452,9 +452,10 @@ def test_what_nobody_foresaw_is_an_error_with_a_sentence(
 
 def test_a_check_that_hangs_ends_as_a_stall(tmp_path: Path) -> None:
     make_dataset(tmp_path, count=3)
-    options = _pod_options(tmp_path, training={"stallTimeout": "1s"})
+    options = _pod_options(tmp_path)
     code = (
         "import sys, threading; from kubeseg_trainer import check_command, cli;"
+        "check_command.duration_seconds = lambda _: 1;"
         "check_command._examine = lambda *_: threading.Event().wait();"
         "sys.exit(cli.main(sys.argv[1:]))"
     )
@@ -462,4 +463,6 @@ def test_a_check_that_hangs_ends_as_a_stall(tmp_path: Path) -> None:
     arguments += ["--termination-log", str(options.termination_log)]
     done = subprocess.run([sys.executable, "-c", code, *arguments], check=False, timeout=60)
     assert done.returncode == ExitCode.STALLED
-    assert _told(options)["message"].startswith("the check got no further for ")
+    message = _told(options)["message"]
+    assert message.startswith("the check got no further for ")
+    assert "spec.training.stallTimeout is 30m" in message

@@ -16,6 +16,7 @@ from kubeseg_trainer.engine.feed import Feed
 from kubeseg_trainer.engine.loading import split_step
 from kubeseg_trainer.engine.optimizer import make_optimizer, parameter_groups
 from kubeseg_trainer.errors import ConfigurationError
+from kubeseg_trainer.session import stall_words
 from kubeseg_types.training import Optimizer, Training
 
 CPU = torch.device("cpu")
@@ -156,3 +157,12 @@ def test_what_comes_from_compilation() -> None:
 
     assert about_compilation(InductorError(ValueError("no"), None))
     assert not about_compilation(RuntimeError("no"))
+
+
+def test_a_stall_before_the_first_step_names_the_remedy() -> None:
+    assert stall_words(12.3, "10s", begun=False) == (
+        "stalled before the first step: nothing happened for 12 s, and spec.training.stallTimeout "
+        "is 10s. Raise it if the start takes longer than that"
+    )
+    words = stall_words(12.3, "10s", begun=True)
+    assert words == "no step ended for 12 s; spec.training.stallTimeout is 10s"

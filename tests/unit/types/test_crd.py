@@ -87,7 +87,8 @@ def test_everything_is_bounded(spec: dict[str, Any]) -> None:
         bounded = {
             "string": "maxLength" in node or "enum" in node,
             "integer": "minimum" in node and ("maximum" in node or path.endswith("Seconds")),
-            "number": "minimum" in node and "maximum" in node,
+            "number": "minimum" in node
+            and ("maximum" in node or "x-kubernetes-validations" in node),
             "array": "maxItems" in node,
             "object": "properties" in node or "maxProperties" in node,
             "boolean": True,
@@ -121,13 +122,26 @@ def test_what_has_defaults_is_filled_in_to_the_last_field(spec: dict[str, Any]) 
     assert "encoderWeights" not in defaults(spec["properties"]["model"])
 
 
-def test_every_rule_speaks_a_sentence_that_begins_with_must() -> None:
+def test_a_fractional_bound_is_a_rule_since_the_api_server_would_say_0(
+    spec: dict[str, Any],
+) -> None:
+    size = spec["properties"]["dataset"]["properties"]["testSize"]
+    assert "maximum" not in size
+    assert size["x-kubernetes-validations"] == [
+        {"rule": "self <= 0.9", "message": "must be at most 0.9"}
+    ]
+
+
+def test_every_rule_speaks_a_sentence_that_begins_with_must(spec: dict[str, Any]) -> None:
     every = [*rules.ROOT_RULES, *rules.spec_rules(), *rules.ENV_RULES, *rules.ENV_SOURCE_RULES]
     every += rules.RESOURCE_CLAIM_RULES
     assert len(every) > 25
     for rule in every:
         assert rule.message.startswith("must"), rule
         assert len(rule.message) > 15
+    for path, node in walk(spec):
+        for entry in node.get("x-kubernetes-validations", []):
+            assert entry["message"].startswith("must"), path
 
 
 def test_rules_point_at_fields_that_exist(spec: dict[str, Any]) -> None:

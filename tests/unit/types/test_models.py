@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from kubeseg_types import workspace
-from kubeseg_types.base import duration_seconds
+from kubeseg_types.base import duration_seconds, quantity_value
 from kubeseg_types.exit_codes import TABLE, ExitCode, Outcome, classify
 from kubeseg_types.names import MAX_CONFIG_BYTES
 from kubeseg_types.refusals import REFUSALS, refusals
@@ -54,6 +54,15 @@ def test_a_wrong_field_value_or_type_is_named(change: dict[str, Any], field: str
     assert field in places
 
 
+@pytest.mark.parametrize("text", ["lots", "2Gb", "2GiB", "-1", "1e3", "", "2Gi\n"])
+def test_what_is_no_quantity_is_told_what_one_looks_like(text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TrainingJobSpec.model_validate(merged(SMALLEST, {"resources": {"memory": text}}))
+    (error,) = caught.value.errors()
+    assert error["loc"] == ("resources", "memory")
+    assert error["msg"] == "must be a quantity such as 500m, 2 or 16Gi"
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"workers": 9}, "spec.training.batchSize"),
     ({"resources": {"gpus": 9}}, "spec.training.batchSize"),
@@ -61,6 +70,34 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"workers": 2, "resources": {"gpus": 2}, "training": {"batchSize": 3}},
         "spec.training.batchSize",
     ),
+    ({"training": {"stallTimeout": "0s"}}, "spec.training.stallTimeout"),
+    ({"training": {"stallTimeout": "9s"}}, "spec.training.stallTimeout"),
+    ({"resources": {"cpu": "0"}}, "spec.resources.cpu"),
+    ({"resources": {"cpu": "9m"}}, "spec.resources.cpu"),
+    ({"resources": {"memory": "1", "sharedMemory": "1"}}, "spec.resources.memory"),
+    ({"resources": {"memory": "63.9Mi", "sharedMemory": "1Mi"}}, "spec.resources.memory"),
+    ({"resources": {"memory": "512Mi"}}, "spec.resources.sharedMemory"),
+    ({"resources": {"memory": "2G", "sharedMemory": "2Gi"}}, "spec.resources.sharedMemory"),
+    ({"training": {"batchSize": 4, "accumulate": 5}}, "spec.training.accumulate"),
+    (
+        {"dataset": {"classes": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}},
+        "spec.dataset.classes",
+    ),
+    (
+        {"training": {"augmentation": {"preset": "Strong", "serialized": "{}"}}},
+        "spec.training.augmentation.preset",
+    ),
+]
+FINE: list[dict[str, Any]] = [
+    {"resources": {"cpu": "10m", "memory": "64Mi", "sharedMemory": "65536Ki"}},
+    {"resources": {"cpu": "0.01", "memory": "67108864", "sharedMemory": "64M"}},
+    {"training": {"batchSize": 4, "accumulate": 4}},
+    # What is left of the epochs may be lowered to end early, below a warm-up that is over.
+    {"training": {"scheduler": {"warmupEpochs": 5}}},
+    {"training": {"stallTimeout": "10s"}},
+    {"training": {"stallTimeout": "99999h"}},
+    {"dataset": {"classes": [{"name": f"{n:>63}"} for n in range(256)]}},
+    {"training": {"augmentation": {"serialized": "{}"}}},
 ]
 
 
@@ -68,6 +105,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_what_cant_be_done_is_refused_with_a_sentence(change: dict[str, Any], field: str) -> None:
     said = refusals(TrainingJobSpec.model_validate(merged(SMALLEST, change)))
     assert [line.split(":")[0] for line in said] == [field]
+
+
+@pytest.mark.parametrize("change", FINE)
+def test_what_is_just_within_the_rules_is_fine(change: dict[str, Any]) -> None:
+    assert refusals(TrainingJobSpec.model_validate(merged(SMALLEST, change))) == []
 
 
 def test_every_refusal_is_tried_and_the_smallest_spec_is_fine() -> None:
@@ -80,6 +122,13 @@ def test_every_refusal_is_tried_and_the_smallest_spec_is_fine() -> None:
 )
 def test_durations(text: str, seconds: int) -> None:
     assert duration_seconds(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("2", 2), ("500m", 0.5), ("1.5Ki", 1536), ("3G", 3e9), ("1Ti", 2**40)]
+)
+def test_quantities(text: str, value: float) -> None:
+    assert quantity_value(text) == value
 
 
 def test_exit_codes_are_one_table() -> None:
@@ -126,7 +175,12 @@ def test_the_largest_configuration_fits_the_annotation() -> None:
         merged(
             SMALLEST,
             {
-                "dataset": {"classes": [{"name": "ü" * 63} for _ in range(256)]},
+                "dataset": {
+                    "classes": [
+                        {"name": "ü" * 61 + chr(0xC0 + n // 16) + chr(0xC0 + n % 16)}
+                        for n in range(256)
+                    ]
+                },
                 "training": {"augmentation": {"serialized": "x" * 32768}},
             },
         )
