@@ -81,7 +81,7 @@ def test_the_largest_values_and_the_longest_name(place: Place) -> None:
     place.phase(LONGEST_NAME, "Succeeded")
     # What the schema allows and a pod may not have is said, and not tried for ever in silence.
     why = place.phase("too-much-for-a-pod", "Blocked")["summary"]["why"]
-    assert "annotations" in why
+    assert "spec.podAnnotations" in why
 
 
 STRANGE: dict[str, dict[str, Any]] = {
