@@ -367,9 +367,9 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     tried: list[str] = []
     real = trial.refuse_configuration
 
-    def counting(kind: Any, config: Any) -> None:
+    def counting(kind: Any, config: Any, bits: int) -> None:
         tried.append(config.model.encoder)
-        real(kind, config)
+        real(kind, config, bits)
 
     monkeypatch.setattr(trial, "refuse_configuration", counting)
     return tried
