@@ -1,7 +1,8 @@
 """What of a configuration can be tried before a training. A good answer is kept.
 
 `checks/<digest>.tried` says that this network takes pictures of this size, and the augmentation
-those of these channels and bits, with these versions of the libraries. It may be removed at any time: then it is tried again.
+those of these channels and bits, with these versions of the libraries. It
+may be removed at any time: then it is tried again.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ def refuse_configuration(kind: TaskKind, config: TrainerConfig, bits: int | None
 def try_out(
     root: Path, kind: TaskKind, config: TrainerConfig, bits: int, beat: Callable[[], None]
 ) -> bool:
-    """Try the network, the augmentation on data of so many `bits`, and look for the weights it is to begin with; True where nothing had to be
-    tried, since an earlier answer was kept in the workspace at `root`.
+    """Try the network, the augmentation on data of so many `bits`, and look for the weights it is
+    to begin with; True where nothing had to be tried, since an earlier answer was kept in the
+    workspace at `root`.
 
     ConfigurationError as the trainer's own start would have it. `beat` is called while a hub is
     waited for, and may raise.

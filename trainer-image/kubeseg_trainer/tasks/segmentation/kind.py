@@ -51,7 +51,7 @@ class Segmentation:
         """ConfigurationError where the network can't be built or can't take the image size, or the
         augmentation is none; with the images' `bits`, also where it can't be applied to them.
         """
-        from kubeseg_trainer.tasks.segmentation.data.augment import tried_transforms, transforms_for
+        from kubeseg_trainer.tasks.segmentation.data.augment import transforms_for, tried_transforms
         from kubeseg_trainer.tasks.segmentation.network.network import padded_side
 
         training = config.training
