@@ -208,7 +208,7 @@ def test_a_kept_check_that_is_damaged_is_made_anew(tmp_path: Path, looks: list[s
     make_dataset(tmp_path, count=5)
     first = _good(tmp_path)
     (kept,) = (tmp_path / "checks").glob("*.json")
-    for damage in (b"", b"{}", b'{"formatVersion": 1, "looks": [[1]], "drawings": null}', b"[]"):
+    for damage in (b"", b"{}", b'{"formatVersion": 2, "looks": [[1]], "drawings": null}', b"[]"):
         kept.write_bytes(damage)
         assert _good(tmp_path) == first
     assert len(looks) == 25

@@ -154,10 +154,6 @@ def _gather_annotated(
             progress=progress,
         )
         pairs = [pair for pair, _ in drawings.pairs]
-        unused = len(set(images) - {pair.image for pair in pairs})
-        if unused:
-            text = f"{unused} images are in no annotation file, and left out"
-            drawings.warnings.append(Problem("", text, "left"))
         wanted = Wanted(purpose.in_channels, colors=False)
         found = Found(look_at_all(pairs, root, wanted, progress), drawings)
         keep(workspace, fingerprint, dataset.name, root, found)

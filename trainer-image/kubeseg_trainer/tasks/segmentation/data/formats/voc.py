@@ -80,6 +80,7 @@ def _drawings(
             for item in part:
                 mask = base / "SegmentationClass" / f"{item.id}.png"
                 image = Path(item.media.path) if item.media is not None else Path()
+                result.described.add(image)
                 if image not in images or not mask.is_file():
                     what = "mask" if image in images else "image"
                     result.problems.append(Problem(source, f"names {item.id}, which has no {what}"))
