@@ -252,8 +252,11 @@ def examine(
     shares = judge.shares(looks, known, dataset.ignore_index)
     report.classes, report.void = shares.classes, shares.void
     index = dataset.ignore_index
-    ignored = known.names[index] if index is not None and index < len(known.names) else None
-    report.warnings += judge.missing_classes(shares.classes, ignored)
+    ignored = {known.names[index]} if index is not None and index < len(known.names) else set()
+    gap, unused = judge.label_gaps(looks, dataset, known)
+    if gap is not None:
+        report.warnings.append(gap)
+    report.warnings += judge.missing_classes(shares.classes, ignored | unused)
     order = _order(parts)
     decoding = Decoding(
         channels=purpose.in_channels,
