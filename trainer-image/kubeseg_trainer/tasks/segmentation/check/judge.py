@@ -133,9 +133,12 @@ def label_gaps(looks: Looks, dataset: Dataset, known: ClassMap) -> tuple[Problem
         return None, set()
     top = len(known.names) - 1
     first, *others = sorted(look.mask for look in masks if top in look.values)
-    more = f"{len(others)} others do" if len(others) > 1 else "1 other does"
+    has = f"alone has label {top}"
+    if others:
+        more = f"{len(others)} others do" if len(others) > 1 else "1 other does"
+        has = f"has label {top}, as {more}"
     text = (
-        f"{f'has label {top}, as {more}' if others else f'alone has label {top}'}: that makes {top + 1} classes, of which {_ranges(gaps)} are in no image. Say in "
+        f"{has}: that makes {top + 1} classes, of which {_ranges(gaps)} are in no image. Say in "
         f"spec.dataset.classes which value stands for which class"
     )
     if not others:
