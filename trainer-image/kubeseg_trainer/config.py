@@ -151,6 +151,31 @@ def defining(config: TrainerConfig) -> dict[str, Any]:
     }
 
 
+#: How fields begin that say what is trained on what, and how; others name the job and its attempt.
+_DESCRIBES = ("model", "dataset", "training", "export", "initFrom")
+
+
+def fixed_changes(current: TrainerConfig, newer: TrainerConfig) -> list[str]:
+    """Fields in which `newer` differs though they can't change while a job runs."""
+    if newer.generation < current.generation:
+        return []
+    asked, followed = (_fields(one.to_dict()) for one in (newer, follow(current, newer)))
+    return sorted(
+        field
+        for field in asked.keys() | followed.keys()
+        if field.startswith(_DESCRIBES) and asked.get(field) != followed.get(field)
+    )
+
+
+def _fields(document: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration, two levels deep, by their path."""
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        inner = value if isinstance(value, dict) else None
+        flat |= {name: value} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
+    return flat
+
+
 class ConfigSource:
     """The configuration file of a running trainer: `poll` follows its changes."""
 
@@ -158,6 +183,8 @@ class ConfigSource:
         self._path = path
         self._seen = self._signature()
         self.config = config
+        #: Fields that were changed in vain, as last said.
+        self._in_vain: list[str] = []
 
     def _signature(self) -> tuple[int, int, int] | None:
         try:
@@ -182,6 +209,18 @@ class ConfigSource:
             log.warning("the changed configuration is not followed: %s", error)
             return False
         followed = follow(self.config, newer)
+        self._name_fixed(fixed_changes(self.config, newer))
         changed = followed != self.config
         self.config = followed
         return changed
+
+    def _name_fixed(self, fields: list[str]) -> None:
+        """Warn of `fields` that were changed in vain, once."""
+        if fields and fields != self._in_vain:
+            named = ", ".join(f"spec.{field}" for field in fields)
+            log.warning(
+                "%s can't change while it runs: the training goes on with the old value. Make a "
+                "job with another name for a new one",
+                named,
+            )
+        self._in_vain = fields
