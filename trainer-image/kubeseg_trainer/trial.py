@@ -22,19 +22,8 @@ from kubeseg_types.trainer import TrainerConfig
 
 log = logging.getLogger(__name__)
 
-
 #: Of what is tried: an answer to another set of questions is not read.
 _QUESTIONS = 2
-
-
-def refuse_configuration(kind: TaskKind, config: TrainerConfig, bits: int | None = None) -> None:
-    """ConfigurationError where no data (or none of so many `bits`) and no device could make this a
-    training.
-    """
-    from kubeseg_trainer.engine.optimizer import refuse_optimizer
-
-    refuse_optimizer(config.training.optimizer)
-    kind.refuse_early(config, bits)
 
 
 def try_out(
@@ -51,7 +40,7 @@ def try_out(
     kept = file.is_file()
     if not kept:
         # Imports torch, and builds the network: seconds.
-        refuse_configuration(kind, config, bits)
+        kind.refuse_early(config, bits)
         _keep(file)
     beat()
     if config.init_from is not None or config.model.encoder_weights is not None:
@@ -60,14 +49,13 @@ def try_out(
 
 
 def _digest(kind: TaskKind, config: TrainerConfig, bits: int) -> str:
-    """Changes when anything does that `refuse_configuration` depends on."""
+    """Changes when anything does that `refuse_early` depends on."""
     training = config.training
     versions = [importlib.metadata.version(name) for name in ("kubeseg", "torch", *kind.packages)]
     asked = [
         _QUESTIONS,
         bits,
         config.model.to_dict(),
-        training.optimizer.to_dict(),
         training.augmentation.to_dict(),
         training.image_size,
         versions,

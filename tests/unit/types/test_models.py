@@ -61,6 +61,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"workers": 2, "resources": {"gpus": 2}, "training": {"batchSize": 3}},
         "spec.training.batchSize",
     ),
+    (
+        {"training": {"optimizer": {"name": "Adam", "nesterov": True}}},
+        "spec.training.optimizer.nesterov",
+    ),
+    (
+        {"training": {"optimizer": {"name": "SGD", "nesterov": True, "momentum": 0}}},
+        "spec.training.optimizer.momentum",
+    ),
 ]
 
 
