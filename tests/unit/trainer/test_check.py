@@ -303,7 +303,7 @@ def test_the_command_prints_a_report_without_torch(tmp_path: Path) -> None:
     [
         ({}, ExitCode.SUCCESS, "good; 0 warnings"),
         ({"name": "disks"}, ExitCode.DATASET, 'Did you mean "discs"?'),
-        ({"testSize": 2}, ExitCode.CONFIGURATION, "spec.dataset.testSize: must be less than"),
+        ({"testSize": 2}, ExitCode.CONFIGURATION, "spec.dataset.testSize: must be at most 0.9"),
         (
             {"classes": [{"name": "a"}, {"name": "a"}]},
             ExitCode.CONFIGURATION,
