@@ -219,6 +219,14 @@ def test_an_image_in_no_annotation_file_is_named(tmp_path: Path) -> None:
     assert told == [("images/7-0.png", "is in no annotation file: left out")]
 
 
+def test_voc_prints_nothing_for_each_image(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    annotated.write_voc(_folder(tmp_path))
+    assert _examine(tmp_path)[1] is not None
+    assert "class segmentations" not in caplog.text
+
+
 def test_folders_that_are_links_are_followed_once(tmp_path: Path) -> None:
     root = _folder(tmp_path)
     annotated.write_coco(root)
