@@ -12,10 +12,7 @@ from kubeseg_trainer.errors import InterruptionError
 log = logging.getLogger(__name__)
 
 #: What a training says as soon as a signal comes.
-STOPPING = (
-    "stopping: the present step is finished and a checkpoint saved, if the training has begun "
-    "(Ctrl-C again: at once, and without)"
-)
+STOPPING = "stopping: what is trained gets a checkpoint (Ctrl-C again: at once, without)"
 
 
 class StopRequest:
