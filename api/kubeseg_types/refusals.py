@@ -96,6 +96,18 @@ REFUSALS: tuple[Refusal, ...] = (
             duration_seconds(s.training.stall_timeout) >= duration_seconds(LEAST_STALL_TIMEOUT)
         ),
     ),
+    Refusal(
+        "spec.training.optimizer.nesterov",
+        "!self.training.optimizer.nesterov || self.training.optimizer.name == 'SGD'",
+        "must be left out unless the optimizer is SGD (name: SGD): it is SGD's",
+        lambda s: not s.training.optimizer.nesterov or s.training.optimizer.name == "SGD",
+    ),
+    Refusal(
+        "spec.training.optimizer.momentum",
+        "!self.training.optimizer.nesterov || self.training.optimizer.momentum > 0.0",
+        "must be above 0 with nesterov, which is a kind of momentum",
+        lambda s: not s.training.optimizer.nesterov or s.training.optimizer.momentum > 0,
+    ),
 )
 
 

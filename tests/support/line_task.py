@@ -162,7 +162,7 @@ class LineKind:
     def warnings(self, examined: int) -> Sequence[str]:
         return ()
 
-    def refuse_early(self, config: TrainerConfig) -> None:
+    def refuse_early(self, config: TrainerConfig, bits: int | None = None) -> None:
         pass
 
     def find_beginning(

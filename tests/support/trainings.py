@@ -14,7 +14,7 @@ import pytest
 
 from kubeseg_trainer.engine.board import Board
 from kubeseg_trainer.engine.report import Reporter
-from kubeseg_trainer.engine.signals import StopRequest
+from kubeseg_trainer.engine.signals import STOPPING, StopRequest
 from kubeseg_trainer.engine.watchdog import Watchdog
 from kubeseg_trainer.environment import prepare_environment
 from kubeseg_trainer.session import TrainOptions
@@ -86,7 +86,7 @@ class Place:
         if config is not None:
             self.configure(config)
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        stop = StopRequest()
+        stop = StopRequest(STOPPING)
         stop.install()
         try:
             return train(self.options(port=port), stop, kind)

@@ -32,9 +32,9 @@ def _message(place: Place) -> str:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"training": {"learningRate": 3}}, "spec.training.learningRate: must be less than"),
+        ({"training": {"learningRate": 3}}, "spec.training.learningRate: must be at most 1, not 3"),
         ({"training": {"epoch": 3}}, "spec.training.epoch: is not a field"),
-        ({"training": {"batchSize": "many"}}, "spec.training.batchSize: must be a valid integer"),
+        ({"training": {"batchSize": "many"}}, "spec.training.batchSize: must be a whole number"),
         ({"model": {"encoder": "resnet81"}}, "spec.model.encoder: must be an encoder of smp"),
         (
             {"model": {"encoder": "tu-no-such"}},

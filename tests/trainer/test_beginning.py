@@ -138,7 +138,9 @@ def test_what_a_run_cannot_begin_with_is_refused(
     config = config_of("second", **{k: v for k, v in change.items() if k == "model"})
     config |= {k: v for k, v in change.items() if k == "initFrom"}
     assert place.train(config) == ExitCode.CONFIGURATION
-    assert sentence.replace("epoch 1 is", f"epoch {best.epoch} is") in message(place)
+    told = message(place)
+    assert sentence.replace("epoch 1 is", f"epoch {best.epoch} is") in told
+    assert "There: first, second" not in told
 
 
 def test_damaged_weights_of_another_run_are_refused(place: Place) -> None:

@@ -70,6 +70,21 @@ def test_an_older_generation_or_a_broken_file_changes_nothing(
     assert "the changed configuration is not followed" in caplog.text
 
 
+def test_what_cannot_change_while_it_runs_is_named_once(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    def edit() -> None:
+        changed = config_of(generation=2, training={"epochs": 3, "imageSize": 64, "clip": 1.0})
+        place.configure(changed)
+
+    with at_beat(IN_FIRST_EPOCH, edit):
+        assert place.train(config_of(training={"epochs": 9})) == 0
+    assert len(place.history()) == 3
+    told = [r.getMessage() for r in caplog.records if "can't change while it runs" in r.msg]
+    assert len(told) == 1
+    assert "spec.training.clip, spec.training.imageSize can't change while it runs" in told[0]
+
+
 def test_a_start_with_an_older_generation_waits_for_the_newer(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

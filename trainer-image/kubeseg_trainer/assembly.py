@@ -31,7 +31,6 @@ from kubeseg_trainer.errors import ConfigurationError, DatasetError
 from kubeseg_trainer.milestones import Milestones
 from kubeseg_trainer.run_directory import RunDirectory
 from kubeseg_trainer.tasks import TaskKind
-from kubeseg_trainer.trial import refuse_configuration
 from kubeseg_types.trainer import TrainerConfig
 
 
@@ -45,7 +44,7 @@ def refuse_early(
     """ConfigurationError where the training can't be what is asked for, whatever the data, or the
     weights it is to begin with can't be had. `beat` is called while it waits for a hub.
     """
-    refuse_configuration(kind, config)
+    kind.refuse_early(config)
     _refuse_idle_ranks(config, group)
     asked_for(config.training, choose_device(group.local_rank))
     if group.leads and _begins(config, run):

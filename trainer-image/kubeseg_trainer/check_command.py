@@ -114,7 +114,8 @@ def _check(options: CheckOptions, config: TrainerConfig, stop: StopRequest) -> t
             if report.errors or not options.network:
                 return report, True
             beat()
-            return report, try_out(options.workspace.resolve(), task_kind(), config, beat)
+            root = options.workspace.resolve()
+            return report, try_out(root, task_kind(), config, report.bits, beat)
     finally:
         watchdog.stop()
 

@@ -171,9 +171,9 @@ def _train(options: argparse.Namespace, argv: Sequence[str] | None) -> int:
         if pod.size > 1:
             os.environ.update(pod.environment(0, pod.port))
     # Before the imports, which take a while: process 1 of a container ignores SIGTERM till then.
-    from kubeseg_trainer.engine.signals import StopRequest
+    from kubeseg_trainer.engine.signals import STOPPING, StopRequest
 
-    stop = StopRequest()
+    stop = StopRequest(STOPPING)
     stop.install()
     from kubeseg_trainer.engine.report import wants_bar
     from kubeseg_trainer.session import TrainOptions
@@ -211,7 +211,9 @@ def _check(options: argparse.Namespace) -> int:
         network=options.network,
         termination_log=options.termination_log,
     )
-    return check(chosen, stop)
+    code = check(chosen, stop)
+    stop.over()
+    return code
 
 
 if __name__ == "__main__":

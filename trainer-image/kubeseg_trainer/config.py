@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from kubeseg_trainer.config_errors import sentences
+from kubeseg_trainer.config_text import TwiceError, load
 from kubeseg_trainer.errors import ConfigurationError
 from kubeseg_types.names import KIND, MAX_CONFIG_BYTES
 from kubeseg_types.refusals import refusals
@@ -21,21 +22,15 @@ log = logging.getLogger(__name__)
 #: UID of a run that was started without Kubernetes.
 LOCAL_UID = "local"
 
+_Model = TypeVar("_Model", bound=BaseModel)
 
-def _problems(error: ValidationError, prefix: str) -> str:
-    """One line a problem: where, and what must be otherwise."""
-    lines = []
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"])
-        text = problem["msg"].replace("Input should be", "must be").replace("Value error, ", "")
-        if problem["type"] == "extra_forbidden":
-            text = "is not a field"
-        elif problem["type"] == "missing":
-            text = "must be set"
-        elif not isinstance(problem["input"], dict | list):
-            text += f", not {problem['input']!r}"
-        lines.append(f"{prefix}{place}: {text}")
-    return "\n".join(lines)
+
+def _validated(model: type[_Model], document: Any, source: str) -> _Model:
+    """`document` as `model`, whose fields have one name each, the camelCase one."""
+    try:
+        return model.model_validate(document, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise ConfigurationError(f"{source}:\n{sentences(error, model, 'spec.')}") from error
 
 
 def parse_config(text: str, *, source: str = "configuration") -> TrainerConfig:
@@ -49,7 +44,9 @@ def parse_config(text: str, *, source: str = "configuration") -> TrainerConfig:
             f"{source} has {len(text.encode()):,} bytes, at most {MAX_CONFIG_BYTES:,} are read"
         )
     try:
-        document: Any = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+        document: Any = load(text)
+    except TwiceError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{source} is neither JSON nor YAML: {error}") from error
     if not isinstance(document, dict):
@@ -58,10 +55,7 @@ def parse_config(text: str, *, source: str = "configuration") -> TrainerConfig:
         )
     if document.get("kind") == KIND:
         return _from_manifest(document, source)
-    try:
-        config = TrainerConfig.model_validate(document)
-    except ValidationError as error:
-        raise ConfigurationError(f"{source}:\n{_problems(error, 'spec.')}") from error
+    config = _validated(TrainerConfig, document, source)
     _refuse(config, source)
     return config
 
@@ -71,10 +65,7 @@ def _from_manifest(document: dict[str, Any], source: str) -> TrainerConfig:
     name = metadata.get("name")
     if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
         raise ConfigurationError(f"{source}: metadata.name: must be a name, not {name!r}")
-    try:
-        spec = TrainingJobSpec.model_validate(document.get("spec") or {})
-    except ValidationError as error:
-        raise ConfigurationError(f"{source}:\n{_problems(error, 'spec.')}") from error
+    spec = _validated(TrainingJobSpec, document.get("spec") or {}, source)
     refused = refusals(spec)
     if refused:
         raise ConfigurationError(f"{source}:\n" + "\n".join(refused))
@@ -151,6 +142,31 @@ def defining(config: TrainerConfig) -> dict[str, Any]:
     }
 
 
+#: How fields begin that say what is trained on what, and how; others name the job and its attempt.
+_DESCRIBES = ("model", "dataset", "training", "export", "initFrom")
+
+
+def fixed_changes(current: TrainerConfig, newer: TrainerConfig) -> list[str]:
+    """Fields in which `newer` differs though they can't change while a job runs."""
+    if newer.generation < current.generation:
+        return []
+    asked, followed = (_fields(one.to_dict()) for one in (newer, follow(current, newer)))
+    return sorted(
+        field
+        for field in asked.keys() | followed.keys()
+        if field.startswith(_DESCRIBES) and asked.get(field) != followed.get(field)
+    )
+
+
+def _fields(document: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration, two levels deep, by their path."""
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        inner = value if isinstance(value, dict) else None
+        flat |= {name: value} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
+    return flat
+
+
 class ConfigSource:
     """The configuration file of a running trainer: `poll` follows its changes."""
 
@@ -158,6 +174,8 @@ class ConfigSource:
         self._path = path
         self._seen = self._signature()
         self.config = config
+        #: Fields that were changed in vain, as last said.
+        self._in_vain: list[str] = []
 
     def _signature(self) -> tuple[int, int, int] | None:
         try:
@@ -182,6 +200,18 @@ class ConfigSource:
             log.warning("the changed configuration is not followed: %s", error)
             return False
         followed = follow(self.config, newer)
+        self._name_fixed(fixed_changes(self.config, newer))
         changed = followed != self.config
         self.config = followed
         return changed
+
+    def _name_fixed(self, fields: list[str]) -> None:
+        """Warn of `fields` that were changed in vain, once."""
+        if fields and fields != self._in_vain:
+            named = ", ".join(f"spec.{field}" for field in fields)
+            log.warning(
+                "%s can't change while it runs: the training goes on with the old value. Make a "
+                "job with another name for a new one",
+                named,
+            )
+        self._in_vain = fields

@@ -101,6 +101,8 @@ def ending_of(error: BaseException) -> tuple[ExitCode, str]:
     """Exit code and sentence for whatever ended a run."""
     if isinstance(error, TrainerError):
         return error.code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED, "broken off by a second Ctrl-C"
     if is_out_of_memory(error):
         first = str(error).splitlines()[0] if str(error) else "memory is exhausted"
         return ExitCode.OUT_OF_MEMORY, (

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from kubeseg_trainer.ending import write_message
+from kubeseg_trainer.engine.signals import ignore_signals
 from kubeseg_trainer.environment import ENV_LAUNCHER
 from kubeseg_trainer.placement import Pod
 from kubeseg_types.exit_codes import TABLE, ExitCode
@@ -142,6 +143,7 @@ def launch(pod: Pod, command: Sequence[str], termination_log: Path) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, forward)
         statuses = children.wait()
+        ignore_signals()
         killed = kills_for_memory() > kills
         codes = [code_of(status, out_of_memory=killed) for status in statuses]
         chosen = most_telling(codes)

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 #: Characters of the log that go into the words about a stall.
 _LAST_LINES = 300
+_NOWHERE = "where this start began"
 #: Seconds that a trainer with an older configuration than its checkpoint waits for the newer.
 GENERATION_WAIT = 30.0
 
@@ -252,7 +253,7 @@ class Session:
         with self._closing:
             if self._ending is not None:
                 return
-            self._ending = ending
+            ending = self._ending = self._with_way_on(ending)
             self.watchdog.stop()
             self.group.leave(ending.code, ending.text)
             self.milestones.reach("ended", again=True)
@@ -265,6 +266,15 @@ class Session:
                 logger.close("Running" if ending.code == ExitCode.SUPERSEDED else ending.state)
             if self.server is not None:
                 self.server.stop()
+
+    def _with_way_on(self, ending: Ending) -> Ending:
+        """An interruption with where the run goes on, which rank 0 knows."""
+        if ending.code != ExitCode.INTERRUPTED or not self.group.leads:
+            return ending
+        point = self.board.progress.checkpoint
+        where = f"from epoch {point.epoch}, step {point.step}" if point else _NOWHERE
+        who = "the same command" if self.source.config.uid == LOCAL_UID else "the next attempt"
+        return Ending(ending.code, f"{ending.text}; {who} goes on {where}")
 
 
 def stall_words(silent: float, limit: str, *, begun: bool) -> str:

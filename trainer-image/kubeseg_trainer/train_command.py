@@ -71,7 +71,9 @@ def train(options: TrainOptions, stop: StopRequest, kind: TaskKind | None = None
     start = _Start(options, stop, kind or task_kind())
     try:
         ending = Ending(ExitCode.SUCCESS, start.run())
+        stop.over()
     except BaseException as error:
+        stop.over()
         code, text = ending_of(error)
         session = start.session
         trouble = isinstance(error, OSError | StorageError)

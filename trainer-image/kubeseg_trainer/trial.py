@@ -1,7 +1,8 @@
-"""What of a configuration can be tried before a training, whatever the data. A good answer is kept.
+"""What of a configuration can be tried before a training. A good answer is kept.
 
-`checks/<digest>.tried` says that this network takes pictures of this size, with these versions of
-the libraries. It may be removed at any time: then it is tried again.
+`checks/<digest>.tried` says that this network takes pictures of this size, and the augmentation
+those of these channels and bits, with these versions of the libraries. It
+may be removed at any time: then it is tried again.
 """
 
 from __future__ import annotations
@@ -21,27 +22,25 @@ from kubeseg_types.trainer import TrainerConfig
 
 log = logging.getLogger(__name__)
 
-
-def refuse_configuration(kind: TaskKind, config: TrainerConfig) -> None:
-    """ConfigurationError where no data and no device could make this a training."""
-    from kubeseg_trainer.engine.optimizer import refuse_optimizer
-
-    refuse_optimizer(config.training.optimizer)
-    kind.refuse_early(config)
+#: Of what is tried: an answer to another set of questions is not read.
+_QUESTIONS = 2
 
 
-def try_out(root: Path, kind: TaskKind, config: TrainerConfig, beat: Callable[[], None]) -> bool:
-    """Try the network, and look for the weights it is to begin with; True where nothing had to be
-    tried, since an earlier answer was kept in the workspace at `root`.
+def try_out(
+    root: Path, kind: TaskKind, config: TrainerConfig, bits: int, beat: Callable[[], None]
+) -> bool:
+    """Try the network, the augmentation on data of so many `bits`, and look for the weights it is
+    to begin with; True where nothing had to be tried, since an earlier answer was kept in the
+    workspace at `root`.
 
     ConfigurationError as the trainer's own start would have it. `beat` is called while a hub is
     waited for, and may raise.
     """
-    file = root / workspace.CHECKS / f"{_digest(kind, config)}.tried"
+    file = root / workspace.CHECKS / f"{_digest(kind, config, bits)}.tried"
     kept = file.is_file()
     if not kept:
         # Imports torch, and builds the network: seconds.
-        refuse_configuration(kind, config)
+        kind.refuse_early(config, bits)
         _keep(file)
     beat()
     if config.init_from is not None or config.model.encoder_weights is not None:
@@ -49,13 +48,14 @@ def try_out(root: Path, kind: TaskKind, config: TrainerConfig, beat: Callable[[]
     return kept
 
 
-def _digest(kind: TaskKind, config: TrainerConfig) -> str:
-    """Changes when anything does that `refuse_configuration` depends on."""
+def _digest(kind: TaskKind, config: TrainerConfig, bits: int) -> str:
+    """Changes when anything does that `refuse_early` depends on."""
     training = config.training
     versions = [importlib.metadata.version(name) for name in ("kubeseg", "torch", *kind.packages)]
     asked = [
+        _QUESTIONS,
+        bits,
         config.model.to_dict(),
-        training.optimizer.to_dict(),
         training.augmentation.to_dict(),
         training.image_size,
         versions,

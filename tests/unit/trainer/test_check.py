@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kubeseg_trainer import check_command, trial
+from kubeseg_trainer import check_command
 from kubeseg_trainer.check_command import CheckOptions, check
 from kubeseg_trainer.engine.signals import StopRequest
 from kubeseg_trainer.errors import DatasetError
@@ -26,6 +26,7 @@ from kubeseg_trainer.tasks.segmentation.check.scan import Checked, Purpose, chec
 from kubeseg_trainer.tasks.segmentation.data.dataset import Pair
 from kubeseg_trainer.tasks.segmentation.data.images import VOID
 from kubeseg_trainer.tasks.segmentation.data.reading import read_pair
+from kubeseg_trainer.tasks.segmentation.kind import Segmentation
 from kubeseg_types.exit_codes import ExitCode
 from kubeseg_types.spec import Dataset
 from tests.support.datasets import make_dataset
@@ -208,7 +209,7 @@ def test_a_kept_check_that_is_damaged_is_made_anew(tmp_path: Path, looks: list[s
     make_dataset(tmp_path, count=5)
     first = _good(tmp_path)
     (kept,) = (tmp_path / "checks").glob("*.json")
-    for damage in (b"", b"{}", b'{"formatVersion": 1, "looks": [[1]], "drawings": null}', b"[]"):
+    for damage in (b"", b"{}", b'{"formatVersion": 2, "looks": [[1]], "drawings": null}', b"[]"):
         kept.write_bytes(damage)
         assert _good(tmp_path) == first
     assert len(looks) == 25
@@ -302,7 +303,7 @@ def test_the_command_prints_a_report_without_torch(tmp_path: Path) -> None:
     [
         ({}, ExitCode.SUCCESS, "good; 0 warnings"),
         ({"name": "disks"}, ExitCode.DATASET, 'Did you mean "discs"?'),
-        ({"testSize": 2}, ExitCode.CONFIGURATION, "spec.dataset.testSize: must be less than"),
+        ({"testSize": 2}, ExitCode.CONFIGURATION, "spec.dataset.testSize: must be at most 0.9"),
         (
             {"classes": [{"name": "a"}, {"name": "a"}]},
             ExitCode.CONFIGURATION,
@@ -365,13 +366,13 @@ def _told(options: CheckOptions) -> dict[str, Any]:
 def trials(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Encoders that were tried, instead of taken from what was kept."""
     tried: list[str] = []
-    real = trial.refuse_configuration
+    real = Segmentation.refuse_early
 
-    def counting(kind: Any, config: Any) -> None:
+    def counting(self: Segmentation, config: Any, bits: int | None = None) -> None:
         tried.append(config.model.encoder)
-        real(kind, config)
+        real(self, config, bits)
 
-    monkeypatch.setattr(trial, "refuse_configuration", counting)
+    monkeypatch.setattr(Segmentation, "refuse_early", counting)
     return tried
 
 
@@ -415,7 +416,10 @@ def test_a_bad_data_set_is_told_in_the_termination_message_with_its_files(tmp_pa
     ("more", "words"),
     [
         ({"model": {"encoder": "resnet43"}}, "spec.model.encoder: must be an encoder"),
-        ({"training": {"optimizer": {"name": "Adam", "nesterov": True}}}, "nesterov: is SGD's"),
+        (
+            {"training": {"optimizer": {"name": "Adam", "nesterov": True}}},
+            "nesterov: must be left out",
+        ),
         ({"initFrom": {"job": "yesterday"}}, "yesterday"),
     ],
 )

@@ -93,7 +93,8 @@ def test_early_stopping(ious: tuple[float, ...], patience: int, delta: float, st
     [
         ({}, 8, None),
         ({}, 9, "all 9 epochs"),
-        ({"training": {"epochs": 3}}, 5, "all 3 epochs"),
+        ({"training": {"epochs": 3}}, 3, "all 3 epochs"),
+        ({"training": {"epochs": 3}}, 5, "trained 5 epochs (epochs was lowered to 3)"),
         ({"stop": True}, 0, None),
         ({"stop": True}, 1, "stopped on request"),
         ({"training": {"earlyStopping": {"patience": 2}}}, 5, "stopped early"),

@@ -15,7 +15,6 @@ from kubeseg_trainer.engine.ema import Average, decay_at
 from kubeseg_trainer.engine.feed import Feed
 from kubeseg_trainer.engine.loading import split_step
 from kubeseg_trainer.engine.optimizer import make_optimizer, parameter_groups
-from kubeseg_trainer.errors import ConfigurationError
 from kubeseg_trainer.session import stall_words
 from kubeseg_types.training import Optimizer, Training
 
@@ -60,18 +59,6 @@ def test_a_device_without_fused_optimizers_gets_a_plain_one(
     made = make_optimizer(nn.Linear(2, 2, dtype=torch.complex64), _training())
     assert not made.defaults["fused"]
     assert "the optimizer is not fused" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "field"),
-    [
-        ({"name": "AdamW", "nesterov": True}, r"optimizer\.nesterov: is SGD's"),
-        ({"name": "SGD", "nesterov": True, "momentum": 0}, r"optimizer\.momentum: must be above 0"),
-    ],
-)
-def test_what_contradicts_itself_is_refused(optimizer: Any, field: str) -> None:
-    with pytest.raises(ConfigurationError, match=field):
-        make_optimizer(_network(), _training(**optimizer))
 
 
 @pytest.mark.parametrize(("step", "expected"), [(1, 2 / 11), (10, 11 / 20), (10**6, 0.999)])

@@ -93,7 +93,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
         (OSError(errno.ENOSPC, "No space left", "/w/x"), ExitCode.STORAGE),
         (OSError(errno.ENOENT, "No such file", "/w/x"), ExitCode.ERROR),
         (RuntimeError("else"), ExitCode.ERROR),
-        (KeyboardInterrupt(), ExitCode.ERROR),
+        (KeyboardInterrupt(), ExitCode.INTERRUPTED),
     ],
 )
 def test_every_end_has_its_code(error: BaseException, code: ExitCode) -> None:

@@ -72,6 +72,7 @@ def test_transformers_are_told_the_size(
     ("architecture", "encoder", "sentence"),
     [
         ("Unet", "resnet81", "must be an encoder of smp or timm, not 'resnet81': .*resnet18"),
+        ("Unet", "resnet19", "not 'resnet19': resnet18, resnet34, "),
         ("Unet", "tu-resnet19", "must be an encoder of smp or timm.*tu-resnet18"),
         ("Unet", "tu-resnet18.nothing", "Invalid pretrained tag"),
         ("UnetPlusPlus", "mit_b0", "mit_b0. Choose another encoder: resnet34 and mobilenet_v2"),

@@ -128,6 +128,12 @@ def _outside(root: Path) -> None:
     _change_coco(root, lambda d: d["images"][0].update(file_name="../../other/elsewhere.png"))
 
 
+def _unknown_image(root: Path) -> None:
+    annotated.write_coco(root)
+    _change_coco(root, lambda d: d["annotations"][0].update(image_id=12345))
+    _change_coco(root, lambda d: d["annotations"][1].update(image_id=12345))
+
+
 def _change_coco(root: Path, change: Callable[[Any], object]) -> None:
     file = root / "annotations/instances_train2017.json"
     document = json.loads(file.read_text())
@@ -154,7 +160,11 @@ def _no_mask(root: Path) -> None:
     ("spoil", "sentence"),
     [
         (_lost_image, "instances_train2017.json names the image 0-1.png, which isn't there"),
-        (_strange_category, "(images/0-0.png) has the unknown category 77"),
+        (_strange_category, "(images/0-0.png) has the unknown category 77 (annotation 9)"),
+        (
+            _unknown_image,
+            "instances_train2017.json has the unknown image_id 12345 (annotation 9 and 1 more)",
+        ),
         (_other_size, "says that images/0-0.png is 99×30, it is 40×30"),
         (_two_points, "(images/0-0.png) can't be drawn: a polygon of fewer than 3 points"),
         (_outside, "names the image ../../other/elsewhere.png, which isn't there"),
@@ -192,6 +202,31 @@ def test_files_that_are_not_in_their_format(
         _examine(tmp_path, format=chosen)
 
 
+def test_an_image_that_could_not_be_drawn_is_in_an_annotation_file(tmp_path: Path) -> None:
+    root = _folder(tmp_path)
+    _two_points(root)
+    report, _ = _examine(tmp_path)
+    assert len(report.errors) == 1
+    assert not [problem for problem in report.warnings if problem.kind != "small"]
+
+
+def test_an_image_in_no_annotation_file_is_named(tmp_path: Path) -> None:
+    root = _folder(tmp_path)
+    annotated.write_coco(root)
+    annotated.write_images(root / "images", 1, seed=7)
+    report, _ = _examine(tmp_path)
+    told = [(p.file, p.text) for p in report.warnings if p.kind != "small"]
+    assert told == [("images/7-0.png", "is in no annotation file: left out")]
+
+
+def test_voc_prints_nothing_for_each_image(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    annotated.write_voc(_folder(tmp_path))
+    assert _examine(tmp_path)[1] is not None
+    assert "class segmentations" not in caplog.text
+
+
 def test_folders_that_are_links_are_followed_once(tmp_path: Path) -> None:
     root = _folder(tmp_path)
     annotated.write_coco(root)
@@ -224,7 +259,11 @@ def test_the_label_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_shapes_that_are_no_areas_are_left_out_with_a_word(tmp_path: Path) -> None:
     annotated.write_cvat(_folder(tmp_path))
     report, _ = _examine(tmp_path)
-    assert any("6 shapes of the kind bbox are no areas" in p.text for p in report.warnings)
+    told = [(p.file, p.text) for p in report.warnings]
+    assert (
+        "annotations.xml",
+        "has 6 shapes of the kind bbox, which are no areas: left out",
+    ) in told
 
 
 def test_a_library_that_is_missing_is_named_with_the_remedy(

@@ -87,6 +87,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"training": {"augmentation": {"preset": "Strong", "serialized": "{}"}}},
         "spec.training.augmentation.preset",
     ),
+    (
+        {"training": {"optimizer": {"name": "Adam", "nesterov": True}}},
+        "spec.training.optimizer.nesterov",
+    ),
+    (
+        {"training": {"optimizer": {"name": "SGD", "nesterov": True, "momentum": 0}}},
+        "spec.training.optimizer.momentum",
+    ),
 ]
 FINE: list[dict[str, Any]] = [
     {"resources": {"cpu": "10m", "memory": "64Mi", "sharedMemory": "65536Ki"}},

@@ -74,8 +74,11 @@ def stopped_early(history: Sequence[EpochRecord], rule: EarlyStopping | None) ->
 
 def reason_to_end(config: TrainerConfig, history: Sequence[EpochRecord]) -> str | None:
     """Why the training is over after these epochs, or None."""
-    if len(history) >= config.training.epochs:
-        return f"all {config.training.epochs} epochs are done"
+    epochs = config.training.epochs
+    if len(history) > epochs:
+        return f"trained {len(history)} epochs (epochs was lowered to {epochs})"
+    if len(history) == epochs:
+        return f"all {epochs} epochs are done"
     if config.stop and history:
         return f"stopped on request after epoch {len(history)}"
     if stopped_early(history, config.training.early_stopping):

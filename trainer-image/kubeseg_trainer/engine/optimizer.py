@@ -7,26 +7,12 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from kubeseg_trainer.errors import ConfigurationError
-from kubeseg_types.training import Optimizer, Training
+from kubeseg_types.training import Training
 
 log = logging.getLogger(__name__)
 
 #: Devices whose optimizers torch has as one kernel, of those that we train on.
 _FUSED = frozenset({"cuda", "cpu"})
-
-
-def refuse_optimizer(wanted: Optimizer) -> None:
-    """ConfigurationError where what is asked for contradicts itself."""
-    if wanted.nesterov and wanted.name != "SGD":
-        raise ConfigurationError(
-            f"spec.training.optimizer.nesterov: is SGD's, and the optimizer is {wanted.name}: "
-            f"leave it out, or set name: SGD"
-        )
-    if wanted.nesterov and wanted.momentum == 0:
-        raise ConfigurationError(
-            "spec.training.optimizer.momentum: must be above 0 with nesterov, not 0"
-        )
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -58,7 +44,6 @@ def why_not_fused(network: nn.Module) -> str | None:
 
 def make_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
     """The optimizer that `training` asks for; fused (one pass over all) where the device can."""
-    refuse_optimizer(training.optimizer)
     why = why_not_fused(network)
     if why is not None:
         log.warning("the optimizer is not fused: %s", why)

@@ -45,8 +45,10 @@ class TaskKind(Protocol):
     def warnings(self, examined: Any) -> Sequence[str]:
         """Sentences on what is odd about the data, though it can be trained on."""
 
-    def refuse_early(self, config: TrainerConfig) -> None:
-        """ConfigurationError for what can't work with any data."""
+    def refuse_early(self, config: TrainerConfig, bits: int | None = None) -> None:
+        """ConfigurationError for what can't work with any data; with `bits`, those of the data's
+        numbers, also for what can't work with such data.
+        """
 
     def build(self, examined: Any, config: TrainerConfig, device: torch.device) -> Task:
         """The task over what `examine` found, its network on `device`, made from the seed."""

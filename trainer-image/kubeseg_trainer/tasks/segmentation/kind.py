@@ -47,15 +47,19 @@ class Segmentation:
 
         return some_of_each_kind(examined.warnings)
 
-    def refuse_early(self, config: TrainerConfig) -> None:
+    def refuse_early(self, config: TrainerConfig, bits: int | None = None) -> None:
         """ConfigurationError where the network can't be built or can't take the image size, or the
-        augmentation is none.
+        augmentation is none; with the images' `bits`, also where it can't be applied to them.
         """
-        from kubeseg_trainer.tasks.segmentation.data.augment import transforms_for
+        from kubeseg_trainer.tasks.segmentation.data.augment import transforms_for, tried_transforms
         from kubeseg_trainer.tasks.segmentation.network.network import padded_side
 
-        padded_side(config.model, config.training.image_size)
-        transforms_for(config.training.augmentation, config.training.image_size)
+        training = config.training
+        padded_side(config.model, training.image_size)
+        if bits is None:
+            transforms_for(training.augmentation, training.image_size)
+        else:
+            tried_transforms(training, config.model.in_channels, bits)
 
     def build(
         self, examined: Checked, config: TrainerConfig, device: torch.device

@@ -15,14 +15,13 @@ from torch import Tensor
 from kubeseg_trainer.engine.exporting import ExportRequest
 from kubeseg_trainer.engine.task import Batch
 from kubeseg_trainer.tasks.segmentation.check.scan import Checked
-from kubeseg_trainer.tasks.segmentation.data.augment import Augmentation, transforms_for
+from kubeseg_trainer.tasks.segmentation.data.augment import Augmentation, tried_transforms
 from kubeseg_trainer.tasks.segmentation.data.cache import Progress, cache_folder, open_cache
 from kubeseg_trainer.tasks.segmentation.data.class_weights import weights_for
 from kubeseg_trainer.tasks.segmentation.data.colours import colour_table
 from kubeseg_trainer.tasks.segmentation.data.images import VOID, Pixels
 from kubeseg_trainer.tasks.segmentation.data.normalisation import choose_normalisation
 from kubeseg_trainer.tasks.segmentation.data.samples import ImageSamples
-from kubeseg_trainer.tasks.segmentation.data.serialized import try_out
 from kubeseg_trainer.tasks.segmentation.metrics import confusion, part_of
 from kubeseg_trainer.tasks.segmentation.network.batches_of_one import make_batches_of_one_honest
 from kubeseg_trainer.tasks.segmentation.network.losses import SegmentationLoss
@@ -74,9 +73,7 @@ class SegmentationTask:
             expected=preprocessing_of(config.model),
         )
         self._scaling = Scaling(self.normalisation, device)
-        transforms = transforms_for(training.augmentation, training.image_size)
-        if training.augmentation.serialized is not None:
-            try_out(transforms, side=self._image_side, channels=channels, bits=statistics.bits)
+        transforms = tried_transforms(training, channels, statistics.bits)
         # A training batch fits with all that its gradients need; so few windows do without.
         at_once = min(4, max(1, training.batch_size // training.accumulate))
         self._windows = SlidingWindow(self._image_side, training.window_overlap, at_once)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kubeseg_trainer.tasks.segmentation.check.look import Look
 from kubeseg_trainer.tasks.segmentation.check.report import ClassShare
 from kubeseg_trainer.tasks.segmentation.data.class_map import ClassMap, label_problem
-from kubeseg_trainer.tasks.segmentation.data.dataset import Problem
+from kubeseg_trainer.tasks.segmentation.data.dataset import SHOWN, Problem
 from kubeseg_trainer.tasks.segmentation.data.images import VOID
 from kubeseg_types.spec import Dataset
 
@@ -120,11 +120,49 @@ def shares(looks: Looks, known: ClassMap, ignore_index: int | None) -> Shares:
     )
 
 
-def missing_classes(found: Sequence[ClassShare], ignored: str | None) -> list[Problem]:
-    """Classes that the training or the validation part doesn't show."""
+def label_gaps(looks: Looks, dataset: Dataset, known: ClassMap) -> tuple[Problem | None, set[str]]:
+    """Labels below the highest that no mask has, where the labels alone make the classes: one
+    sentence on all of them, and the names of these classes.
+    """
+    if dataset.classes or known.labels is not None:
+        return None, set()
+    masks = [look for part in looks.values() for look in part]
+    there = {value for look in masks for value in look.values} | {dataset.ignore_index}
+    gaps = [label for label in range(len(known.names)) if label not in there]
+    if not gaps:
+        return None, set()
+    top = len(known.names) - 1
+    first, *others = sorted(look.mask for look in masks if top in look.values)
+    has = f"alone has label {top}"
+    if others:
+        more = f"{len(others)} others do" if len(others) > 1 else "1 other does"
+        has = f"has label {top}, as {more}"
+    text = (
+        f"{has}: that makes {top + 1} classes, of which {_ranges(gaps)} are in no image. Say in "
+        f"spec.dataset.classes which value stands for which class"
+    )
+    if not others:
+        text += f", or set spec.dataset.ignoreIndex: {top}, or mend the mask"
+    return Problem(first, text, "gap"), {known.names[label] for label in gaps}
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as text: 1–9, 11, 13–19."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    shown = ["–".join(map(str, run)) for run in runs[:SHOWN]]
+    return ", ".join(shown) + (", …" if len(runs) > SHOWN else "")
+
+
+def missing_classes(found: Sequence[ClassShare], but: Collection[str]) -> list[Problem]:
+    """Classes that the training or the validation part doesn't show, `but` for some."""
     problems = []
     for share in found:
-        if share.name == ignored:
+        if share.name in but:
             continue
         gaps = [part for part in (TRAIN, VALIDATION) if not share.images.get(part)]
         if gaps == [VALIDATION]:

@@ -30,7 +30,7 @@ from kubeseg_types import workspace
 log = logging.getLogger(__name__)
 
 #: Of the kept file, and of what a look finds: another one is not read.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass

@@ -154,10 +154,6 @@ def _gather_annotated(
             progress=progress,
         )
         pairs = [pair for pair, _ in drawings.pairs]
-        unused = len(set(images) - {pair.image for pair in pairs})
-        if unused:
-            text = f"{unused} images are in no annotation file, and left out"
-            drawings.warnings.append(Problem("", text, "left"))
         wanted = Wanted(purpose.in_channels, colors=False)
         found = Found(look_at_all(pairs, root, wanted, progress), drawings)
         keep(workspace, fingerprint, dataset.name, root, found)
@@ -256,8 +252,11 @@ def examine(
     shares = judge.shares(looks, known, dataset.ignore_index)
     report.classes, report.void = shares.classes, shares.void
     index = dataset.ignore_index
-    ignored = known.names[index] if index is not None and index < len(known.names) else None
-    report.warnings += judge.missing_classes(shares.classes, ignored)
+    ignored = {known.names[index]} if index is not None and index < len(known.names) else set()
+    gap, unused = judge.label_gaps(looks, dataset, known)
+    if gap is not None:
+        report.warnings.append(gap)
+    report.warnings += judge.missing_classes(shares.classes, ignored | unused)
     order = _order(parts)
     decoding = Decoding(
         channels=purpose.in_channels,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kubeseg_trainer.errors import ConfigurationError
 from kubeseg_trainer.tasks.segmentation.data.images import VOID, Pixels
-from kubeseg_trainer.tasks.segmentation.data.serialized import parse
+from kubeseg_trainer.tasks.segmentation.data.serialized import parse, try_out
 from kubeseg_types import training
 
 # Before the import: it would ask the package index for a newer version, which takes seconds.
@@ -57,6 +57,17 @@ def transforms_for(wanted: training.Augmentation, side: int) -> list[Any]:
     if wanted.serialized is not None:
         return parse(wanted.serialized, side)
     return transforms_of(wanted.preset)
+
+
+def tried_transforms(wanted: training.Training, channels: int, bits: int) -> list[Any]:
+    """The transforms that the spec asks for, those that are `serialized` each tried on such a
+    picture. ConfigurationError where one can't take it.
+    """
+    side = wanted.image_size
+    transforms = transforms_for(wanted.augmentation, side)
+    if wanted.augmentation.serialized is not None:
+        try_out(transforms, side=side, channels=channels, bits=bits)
+    return transforms
 
 
 class Augmentation:

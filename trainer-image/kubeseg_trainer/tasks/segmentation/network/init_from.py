@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -84,13 +85,24 @@ def _newest_run(root: Path, wanted: InitFrom, config: TrainerConfig) -> tuple[Pa
             f"spec.initFrom.job: {wanted.job} is this job itself, and no earlier run of that name "
             f"is there: name another, or leave initFrom out"
         )
-    jobs = sorted({path.parent.parent.name for path in root.glob("runs/*/*/run.json")})
+    jobs = _jobs_with_weights(root, but=config.job)
     near = difflib.get_close_matches(wanted.job, jobs, n=1)
     guess = f' Did you mean "{near[0]}"?' if near else ""
     raise ConfigurationError(
         f"spec.initFrom.job: the workspace has no run of {wanted.job!r}.{guess} There: "
         f"{', '.join(jobs[:20]) or 'none'}"
     )
+
+
+def _jobs_with_weights(root: Path, *, but: str) -> list[str]:
+    """Jobs, `but` for one, of which a run has finished an epoch."""
+    jobs = set()
+    for file in root.glob(f"{workspace.RUNS}/*/*/{workspace.RUN_FILE}"):
+        with contextlib.suppress(OSError, ValidationError):
+            record = RunRecord.model_validate_json(file.read_bytes())
+            if record.best_weights is not None and record.job != but:
+                jobs.add(file.parent.parent.name)
+    return sorted(jobs)
 
 
 def _history(base: Path) -> list[EpochRecord]:

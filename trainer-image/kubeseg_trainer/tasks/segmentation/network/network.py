@@ -41,11 +41,26 @@ def check_encoder(encoder: str) -> None:
         return
     timms = [f"tu-{each}" for each in timm.list_models()]
     known = [*smps, *timms]
-    near = difflib.get_close_matches(encoder, known, n=3) or smps[:6]
+    near = _near(encoder, known) or smps[:6]
     raise ConfigurationError(
         f"spec.model.encoder: must be an encoder of smp or timm, not {encoder!r}: "
         f"{', '.join(near)}, … ({len(smps)} of smp, {len(timms)} of timm, as tu-<name>)"
     )
+
+
+def _near(encoder: str, known: list[str]) -> list[str]:
+    """Encoders that may have been meant: those that differ in their number only, then others."""
+    stem, number = _stem(encoder)
+    family = [(name, _stem(name)) for name in known if name != encoder]
+    same = [(abs(other - number), name) for name, (prefix, other) in family if prefix == stem]
+    named = [name for _, name in sorted(same)[:3]]
+    return list(dict.fromkeys([*named, *difflib.get_close_matches(encoder, known, n=3)]))
+
+
+def _stem(encoder: str) -> tuple[str, int]:
+    """A name without the number at its end, and that (-1: none)."""
+    stem = encoder.rstrip("0123456789")
+    return stem, int(encoder[len(stem) :] or -1)
 
 
 class Scaling:

@@ -68,6 +68,8 @@ class Annotations:
     total: int
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    #: Images that a file speaks of, whether their masks can be drawn or not; grows, too.
+    described: set[Path] = field(default_factory=set)
 
 
 def with_background(names: Iterable[str]) -> list[str]:

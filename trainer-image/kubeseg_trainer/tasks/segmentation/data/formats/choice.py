@@ -10,7 +10,7 @@ from typing import Literal
 
 from kubeseg_trainer.errors import ConfigurationError, DatasetError
 from kubeseg_trainer.tasks.segmentation.check.kept import Drawings
-from kubeseg_trainer.tasks.segmentation.data.dataset import MASKS, Pair, Parts
+from kubeseg_trainer.tasks.segmentation.data.dataset import MASKS, Pair, Parts, Problem
 from kubeseg_trainer.tasks.segmentation.data.formats.annotations import Annotations
 from kubeseg_trainer.tasks.segmentation.data.split import divide
 from kubeseg_types.spec import Dataset
@@ -93,6 +93,11 @@ def draw_masks(
     drawn = write_pack(annotations, target, root, progress)
     pairs: list[tuple[Pair, str | None]] = [
         (Pair(stem_of(root, one.image), one.image, target, one.span), one.part) for one in drawn
+    ]
+    annotations.warnings += [
+        Problem(image.relative_to(root).as_posix(), "is in no annotation file: left out", "unnamed")
+        for image in images
+        if image not in annotations.described
     ]
     return Drawings(annotations.names, pairs, annotations.problems, annotations.warnings)
 

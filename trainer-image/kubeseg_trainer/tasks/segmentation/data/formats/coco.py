@@ -84,6 +84,12 @@ def _drawings(
         by_image: dict[Any, list[Any]] = defaultdict(list)
         for annotation in document["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
+        known = {entry["id"] for entry in document["images"]}
+        for strange, some in by_image.items():
+            if strange not in known:
+                more = f" and {len(some) - 1} more" if len(some) > 1 else ""
+                text = f"has the unknown image_id {strange} ({_name(some[0])}{more})"
+                result.problems.append(Problem(source, text))
         for entry in document["images"]:
             name = str(entry["file_name"])
             image = finder.find(name, path.parent)
@@ -109,11 +115,18 @@ def _areas(
     for annotation in ordered:
         category, shape = annotation["category_id"], annotation.get("segmentation")
         if category not in values:
-            result.problems.append(Problem(where, f"has the unknown category {category}"))
+            result.problems.append(
+                Problem(where, f"has the unknown category {category} ({_name(annotation)})")
+            )
         elif isinstance(shape, dict):
             areas.append(Area(values[category], rle=shape))
         elif isinstance(shape, list) and shape:
             areas.append(Area(values[category], polygons=shape))
         else:
-            result.warnings.append(Problem(where, "has an object without a segmentation: left out"))
+            text = f"has an object without a segmentation ({_name(annotation)}): left out"
+            result.warnings.append(Problem(where, text))
     return areas
+
+
+def _name(annotation: dict[str, Any]) -> str:
+    return f"annotation {annotation['id']}" if "id" in annotation else "an annotation without id"

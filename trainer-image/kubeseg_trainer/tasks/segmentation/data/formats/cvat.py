@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def _drawings(
     images: set[Path],
     result: Annotations,
 ) -> Iterator[Drawing]:
-    skipped: Counter[str] = Counter()
+    skipped: dict[str, Counter[str]] = defaultdict(Counter)
     for (path, part), listed in zip(parts, labels, strict=True):
         values = [0 if n.lower() == BACKGROUND else result.names.index(n) for n in listed]
         for item in part:
@@ -89,12 +89,13 @@ def _drawings(
             inside = image.relative_to(root).as_posix()
             where = f"{path.name} ({inside})"
             hint = part_of(str(item.subset), splits) or part_of(inside, splits)
-            areas = _areas(item.annotations, values, where, result, skipped)
+            areas = _areas(item.annotations, values, where, result, skipped[path.name])
             size = item.media.size
             yield Drawing(image, path.name, hint, areas, (size[1], size[0]) if size else None)
-    for kind, number in skipped.items():
-        text = f"{number} shapes of the kind {kind} are no areas, and left out"
-        result.warnings.append(Problem("", text))
+    for file, kinds in skipped.items():
+        for kind, number in kinds.items():
+            text = f"has {number} shapes of the kind {kind}, which are no areas: left out"
+            result.warnings.append(Problem(file, text))
 
 
 def _areas(

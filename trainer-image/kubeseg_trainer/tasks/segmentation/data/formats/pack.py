@@ -81,6 +81,7 @@ def write_pack(
     try:
         with temporary.open("wb") as file:
             for done, drawing in enumerate(annotations.drawings, 1):
+                annotations.described.add(drawing.image)
                 if drawing.image in drawn:
                     inside = drawing.image.relative_to(root).as_posix()
                     text = f"describes {inside}, which has been described before"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,17 @@ from kubeseg_types.spec import Splits
 #: What VOC calls pixels that count nowhere (the border of its objects); 255 in its masks.
 _IGNORED = frozenset({"ignored", "void"})
 _LISTS = "ImageSets/Segmentation"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it is more than datumaro's word, for each image, on objects that aren't told apart:
+    a mask of classes is all that is wanted.
+    """
+    return "only class segmentations available" not in str(record.msg)
+
+
+# Datumaro writes to the root logger itself.
+logging.getLogger().addFilter(_is_news)
 
 
 def find_files(root: Path) -> list[Path]:
@@ -80,6 +92,7 @@ def _drawings(
             for item in part:
                 mask = base / "SegmentationClass" / f"{item.id}.png"
                 image = Path(item.media.path) if item.media is not None else Path()
+                result.described.add(image)
                 if image not in images or not mask.is_file():
                     what = "mask" if image in images else "image"
                     result.problems.append(Problem(source, f"names {item.id}, which has no {what}"))
