@@ -23,7 +23,7 @@ from kubeseg_operator.decide.model import (
 )
 from kubeseg_operator.decide.preflight import awaited, check
 from kubeseg_operator.outcome import clip
-from kubeseg_operator.views import JobView
+from kubeseg_operator.views import Child, JobView
 from kubeseg_types.names import FINALIZER_ARTIFACTS
 from kubeseg_types.refusals import refusals
 from kubeseg_types.spec import TrainingJobSpec
@@ -53,7 +53,7 @@ def decide(job: JobView, seen: Observed, now: datetime, settings: Settings) -> D
             # It may have ended in time, and this store be behind: a failure is for ever.
             return draft.ask(Ask.CHILD)
         child = draft.child_of(attempt) if attempt else None
-        if child is None or not child.finished:
+        if child is None or not (child.finished or _clock_stood(draft, child)):
             return fail(
                 draft,
                 "DeadlineExceeded",
@@ -98,6 +98,18 @@ def _deadline_passed(draft: Draft) -> bool:
     if limit is None or draft.status.start_time is None:
         return False
     return not draft.again_at(draft.status.start_time, limit)
+
+
+def _clock_stood(draft: Draft, child: Child) -> bool:
+    """Whether its queue keeps it waiting, or did until lately, and nobody had noticed."""
+    if draft.spec.queue_name is None:
+        return False
+    if child.suspended:
+        return True
+    if child.started is None or child.started <= (draft.status.start_time or ""):
+        return False
+    draft.update(start_time=child.started)
+    return not _deadline_passed(draft)
 
 
 def _leave(job: JobView, seen: Observed, now: datetime, settings: Settings) -> Decision:

@@ -371,3 +371,25 @@ def test_the_pod_before_a_preemption_does_not_tell_how_the_job_ended() -> None:
         "finished": "Complete",
     }
     assert look(known, seen(before, **finished)).ask is Ask.PODS
+
+
+@pytest.mark.parametrize(
+    ("fields", "phase"),
+    [
+        # Nobody has told that its queue took its place away, or gave it back just now.
+        ({"suspended": True, "started": None}, "Queued"),
+        ({"suspended": False, "started": at(-5)}, "Running"),
+        ({"suspended": False, "started": at(-100)}, "Failed"),
+    ],
+)
+def test_the_deadline_is_not_believed_before_the_queue_was_looked_at(
+    fields: dict[str, Any], phase: str
+) -> None:
+    running = [running_attempt(startTime=at(-90))]
+    status = BASE | {"attempts": running, "phase": "Running", "startTime": at(-90)}
+    known = job(spec=SPEC | {"activeDeadlineSeconds": 60}, status=status)
+    there = (running_pod(known, creationTimestamp=at(-4)),) if phase == "Running" else ()
+    before = seen(*there, **fields)
+    assert look(known, replace(before, confirmed=frozenset())).ask is Ask.CHILD
+    read = replace(before, confirmed=frozenset({Ask.CHILD, Ask.WORKLOAD}))
+    assert str(look(known, read).status.phase) == phase
