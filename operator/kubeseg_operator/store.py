@@ -78,7 +78,7 @@ class Store:
     def put_job(self, job: JobView) -> bool:
         """Keep `job` unless a newer version, or its end, is known."""
         known = self._jobs.get(job.key)
-        if job.uid in self._gone:
+        if version_number(job.version) < self._gone.get(job.uid, -inf):
             return False
         if known and known.uid == job.uid and _older(job.version, known.version):
             return False
@@ -92,9 +92,12 @@ class Store:
 
         A 404 alone may come from an API server that doesn't serve the CRD for the moment.
         """
+        known = self._jobs.get(key)
+        if known is not None and known.uid == uid:
+            # What is older than what was known is old, even if the 404 should prove wrong.
+            self._bury(uid, version_number(known.version))
         if for_good:
             self._bury(uid)
-        known = self._jobs.get(key)
         if known is None or known.uid != uid:
             return False
         del self._jobs[key]

@@ -155,3 +155,13 @@ def test_what_does_not_name_a_job_is_not_ours() -> None:
 def test_anything_may_be_missing(view: object, raw: dict[str, object]) -> None:
     assert callable(view)
     assert view(raw) is not None
+
+
+def test_old_news_does_not_bring_back_a_job_that_was_not_found() -> None:
+    """A 404 may prove wrong, but what was known before it is not unlearnt."""
+    store = Store()
+    known = job()
+    store.put_job(replace(known, version="120"))
+    assert store.drop_job(KEY, known.uid)
+    assert not store.put_job(replace(known, version="110"))
+    assert store.put_job(replace(known, version="120"))
