@@ -42,6 +42,13 @@ FOUND = [
         "queue-deadline seed=288 w23:crash-before r1:503 "
         "watch:lag=12,drop=0.1,repeat=0.2,merge=0.5 kill@24.9"
     ),
+    # Nobody had told that its queue took the job's place away: its deadline passed.
+    (
+        "queue-deadline seed=50754 w7:504-done w9:crash-after w18:crash-before w21:504-done w23:500 "
+        "r10:timeout r20:429 r21:410 watch:drop=0.3,repeat=0.2,merge=0.5 dark=60 jitter"
+    ),
+    # An old event brought a job back that was gone, and its clean-up with it.
+    "run-goes-with-it seed=51341 w11:504-done watch:lag=12",
 ]
 
 

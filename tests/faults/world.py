@@ -289,6 +289,7 @@ class World:
             since = seen.setdefault(what, loop.time())
             known = self.status().get("progress", {}).get("epoch", 0)
             heard = loop.time() - self._unheard > _LONGEST_POLL
+            heard &= "deletionTimestamp" not in self.job().get("metadata", {})
             if known < what[1] and loop.time() - since > 2.0 and self.training() and heard:
                 self.dog.say(f"epoch {what[1]} has ended, and status tells of {known}")
 
