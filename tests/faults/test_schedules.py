@@ -44,8 +44,8 @@ FOUND = [
     ),
     # Nobody had told that its queue took the job's place away: its deadline passed.
     (
-        "queue-deadline seed=50754 w7:504-done w9:crash-after w18:crash-before w21:504-done w23:500 "
-        "r10:timeout r20:429 r21:410 watch:drop=0.3,repeat=0.2,merge=0.5 dark=60 jitter"
+        "queue-deadline seed=50754 w7:504-done w9:crash-after w18:crash-before w21:504-done "
+        "w23:500 r10:timeout r20:429 r21:410 watch:drop=0.3,repeat=0.2,merge=0.5 dark=60 jitter"
     ),
     # An old event brought a job back that was gone, and its clean-up with it.
     "run-goes-with-it seed=51341 w11:504-done watch:lag=12",
