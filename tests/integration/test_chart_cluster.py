@@ -73,17 +73,18 @@ def columns(cluster: TestCluster) -> list[str]:
     return [c["name"] for c in crd["spec"]["versions"][0]["additionalPrinterColumns"]]
 
 
-def endless_job() -> dict[str, Any]:
+def endless_job(name: str = "endless", **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "kubeseg.dev/v1alpha1",
         "kind": "TrainingJob",
-        "metadata": {"name": "endless"},
+        "metadata": {"name": name},
         "spec": {
             "model": {"encoder": "tu-lcnet_050"},
             "dataset": {"name": "discs"},
             "training": {"epochs": 10_000, "imageSize": 32, "batchSize": 2},
             "resources": {"cpu": "200m", "memory": "2Gi", "sharedMemory": "64Mi"},
-        },
+        }
+        | spec,
     }
 
 
@@ -119,6 +120,8 @@ def test_trainings_and_data_outlive_upgrade_and_uninstall(
     installation.apply(endless_job())
     installation.wait_epoch("endless", 1)
     pod = installation.items("pod", "kubeseg.dev/job=endless")[0]
+    installation.apply(endless_job("stuck", nodeSelector={"disk": "fast"}))
+    installation.wait_job("stuck", "Blocked")
 
     # Every metric of the dashboards is served by somebody.
     dashboards = "".join(path.read_text() for path in (CHART / "dashboards").glob("*.json"))
@@ -127,6 +130,7 @@ def test_trainings_and_data_outlive_upgrade_and_uninstall(
     served = metric_names(pod["status"]["podIP"], 9100)
     served |= metric_names(operator["status"]["podIP"], 9090)
     assert asked - served == set()
+    installation.kubectl("delete", "tj", "stuck")
 
     # An upgrade changes the CRD too, and disturbs no training.
     assert "Retries" not in columns(cluster)
