@@ -158,8 +158,7 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
     elif not child.deleting:
         anew = edits.made_anew(draft, attempt, child, pods)
         if anew is not None:
-            draft.again_after(LOOK_AGAIN)
-            return draft.decided(anew)
+            return anew
         _bring_config(draft, attempt, live)
         drift.put_right(draft, attempt, child)
     gone_quiet = lost.on_a_lost_node(draft, attempt, child, live)

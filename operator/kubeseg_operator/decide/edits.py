@@ -7,7 +7,8 @@ from collections.abc import Callable
 from kubeseg_operator.builders import child_job
 from kubeseg_operator.conditions import Standing
 from kubeseg_operator.decide.draft import Draft
-from kubeseg_operator.decide.model import DeleteChild
+from kubeseg_operator.decide.holdup import LOOK_AGAIN
+from kubeseg_operator.decide.model import Ask, Decision, DeleteChild
 from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.names import ANNOTATION_TEMPLATE
 from kubeseg_types.status import Attempt, Phase
@@ -36,7 +37,7 @@ def on_its_way(draft: Draft, attempt: Attempt, child: Child) -> str:
     )
 
 
-def made_anew(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Standing | None:
+def made_anew(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Decision | None:
     """Ends an attempt that has not begun where the spec now asks for other pods."""
     known = draft.before.attempts[-1].uid is not None
     waits = any(pod.started_at for pod in pods) and draft.spec.workers == 1
@@ -45,10 +46,14 @@ def made_anew(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> 
         return None
     if not of_another_spec(draft, child, lambda: _job(draft, attempt)):
         return None
+    if Ask.PODS not in draft.seen.confirmed:
+        # The store may not have heard yet that it trains.
+        return draft.ask(Ask.PODS)
     draft.actions.append(DeleteChild(child.name, child.uid))
     draft.replace_last(reason=SPEC_CHANGED)
     words = f"attempt {attempt.number} had not begun, and is made anew of the changed spec"
-    return Standing(Phase.STARTING, "Ending", words)
+    draft.again_after(LOOK_AGAIN)
+    return draft.decided(Standing(Phase.STARTING, "Ending", words))
 
 
 def of_another_spec(draft: Draft, child: Child, wanted: Callable[[], Raw]) -> bool:

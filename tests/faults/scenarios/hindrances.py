@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.faults import strangers
 from tests.faults.scenarios.acts import room_later, suspend_resume
-from tests.faults.scenarios.scenario import ONE_MORE, TRAINED, Scenario, wait
+from tests.faults.scenarios.scenario import ONE_MORE, TRAINED, Scenario, trained, wait
 
 if TYPE_CHECKING:
     from tests.faults.world import World
@@ -44,6 +44,11 @@ async def _asks_for_less(world: World) -> None:
     world.edit(priorityClassName="modest")
 
 
+async def _edited_while_it_trains(world: World) -> None:
+    await wait(world, trained(world, 1))
+    world.edit(priorityClassName="modest")
+
+
 async def _never_room(world: World) -> None:
     world.cluster.never_room_for = "greedy"
 
@@ -75,6 +80,7 @@ SCENARIOS = (
         allowed=f"{ONE_MORE}{TRAINED}",
         events="Blocked AttemptStarted Succeeded",
     ),
+    Scenario("edited-while-it-trains", act=_edited_while_it_trains),
     Scenario(
         "check-asks-for-less",
         spec={

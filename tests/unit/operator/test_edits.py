@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def template_of(spec: Raw) -> dict[str, str]:
 
 def seen(*pods: Any, of_spec: Raw | None = None, **fields: Any) -> Observed:
     made = child(annotations=template_of(of_spec or {}), **fields)
-    return Observed(children=(made,), pods=pods)
+    return Observed(children=(made,), pods=pods, confirmed=frozenset({Ask.PODS}))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,8 @@ def seen(*pods: Any, of_spec: Raw | None = None, **fields: Any) -> Observed:
 )
 def test_an_attempt_that_has_not_begun_is_made_anew(changed: Raw) -> None:
     waiting = known(WAITING, **changed)
+    # The store may not have heard yet that it trains.
+    assert look(waiting, replace(seen(pending()), confirmed=frozenset())).ask is Ask.PODS
     decision = look(waiting, seen(pending()))
     assert kinds(decision) == ["DeleteChild"]
     assert standing(decision) == ("Starting", "Ending")
