@@ -62,6 +62,15 @@ SCENARIOS = (
         reasons=("NameTaken",),
         story="None/None",
     ),
+    Scenario(
+        "deadline-while-the-name-is-taken",
+        spec={"activeDeadlineSeconds": 60},
+        before=_take_name,
+        phase="Failed",
+        reasons=("DeadlineExceeded",),
+        story="Interrupted/DeadlineExceeded",
+        done=0,
+    ),
     Scenario("strangers", before=_strangers),
     Scenario(
         "strangers-suspend",
