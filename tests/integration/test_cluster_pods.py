@@ -170,7 +170,7 @@ def test_a_volume_above_the_checkout_does_not_hide_it(namespace: Namespace) -> N
     made = with_volumes(
         "covered",
         f"{sys.executable} -c 'import kubeseg_types' && touch {above}/mine && "
-        f"ls -A {REPOSITORY}/.kubeseg | wc -l; touch {REPOSITORY}/x || echo read-only",
+        f"ls -A {REPOSITORY}/.kubeseg | wc -l; touch {REPOSITORY}/x 2>/dev/null || echo read-only",
         [{"name": "disk", "emptyDir": {}}],
         [{"name": "disk", "mountPath": str(above)}],
     )

@@ -200,7 +200,7 @@ def test_a_training_that_hangs_ends_by_itself(place: Place) -> None:
     assert done.returncode == ExitCode.STALLED, done.stdout + done.stderr
     words = place.message()["message"]
     assert "spec.training.stallTimeout is 10s. It stood in " in words
-    assert "tiny attempt 0001-0001" in words.partition("Its last lines: ")[2], words
+    assert "from scratch" in words.partition("Its last lines: ")[2], words
     assert "Current thread" in done.stderr or "Thread 0x" in done.stderr
     assert place.record().reason == "Stalled"
 
