@@ -17,7 +17,7 @@ from kubeseg_operator.pods import (
     template_hash,
     workspace_volume,
 )
-from kubeseg_operator.rendezvous import RESERVED, environment, service_name
+from kubeseg_operator.rendezvous import RENDEZVOUS_SECONDS, RESERVED, environment, service_name
 from kubeseg_operator.views import JobView, Raw
 from kubeseg_types.base import duration_seconds
 from kubeseg_types.names import (
@@ -43,8 +43,6 @@ from kubeseg_types.trainer import trainer_config
 from kubeseg_types.training import MAX_ACCUMULATE
 
 GRACE_SECONDS = 60
-#: Seconds that workers wait for each other at most, before which they serve nothing.
-RENDEZVOUS_SECONDS = 900
 _PROBED_EVERY = 30
 APP_NAME = "kubeseg-trainer"
 
@@ -125,6 +123,7 @@ def _liveness(spec: TrainingJobSpec) -> Raw:
     patience = duration_seconds(spec.training.stall_timeout)
     if spec.workers > 1:
         told = [each.value for each in spec.env or [] if each.name == ENV_RENDEZVOUS_TIMEOUT]
+        # Before they have met they serve nothing.
         wished = [int(text) for text in told if text and text.isdecimal()]
         patience += max([RENDEZVOUS_SECONDS, *wished])
     return {

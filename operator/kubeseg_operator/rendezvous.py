@@ -20,6 +20,10 @@ from kubeseg_types.spec import TrainingJobSpec
 RESERVED = frozenset({ENV_POD_IP, ENV_WORKERS, ENV_COORDINATOR, ENV_WORKER_INDEX})
 
 
+#: Seconds after which workers that have not met have given up, unless they were given longer.
+RENDEZVOUS_SECONDS = 900
+
+
 def service_name(job: str) -> str:
     """Name of a job's Service. A job's own name may begin with a digit, a Service's must not."""
     return f"kubeseg-{job}"

@@ -92,14 +92,14 @@ class Store:
 
         A 404 alone may come from an API server that doesn't serve the CRD for the moment.
         """
-        known = self._jobs.get(key)
-        if known is not None and known.uid == uid:
-            # What is older than what was known is old, even if the 404 should prove wrong.
-            self._bury(uid, version_number(known.version))
         if for_good:
             self._bury(uid)
+        known = self._jobs.get(key)
         if known is None or known.uid != uid:
             return False
+        if not for_good:
+            # What is older than what was known is old, even if the 404 should prove wrong.
+            self._bury(uid, version_number(known.version))
         del self._jobs[key]
         family = self._families.get(key)
         if family:

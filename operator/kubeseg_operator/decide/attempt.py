@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kubeseg_operator import obstacles
-from kubeseg_operator.builders import child_job, config_text, owner_reference
+from kubeseg_operator.builders import config_text, owner_reference
 from kubeseg_operator.cause import newest_of_each, nodes_of
 from kubeseg_operator.clock import parse
 from kubeseg_operator.conditions import Standing, meaningful
@@ -30,13 +30,10 @@ from kubeseg_operator.decide.queued import (
 from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.outcome import Ending, ending, tells
 from kubeseg_operator.progress import fold
-from kubeseg_operator.rendezvous import headless_service
+from kubeseg_operator.rendezvous import RENDEZVOUS_SECONDS, headless_service
 from kubeseg_operator.views import Child, Pod, config_hash
 from kubeseg_types.exit_codes import Outcome
 from kubeseg_types.status import Attempt, Phase
-
-#: Seconds after which workers that have not met have ended, or speak to nobody.
-RENDEZVOUS_PATIENCE = 900.0
 
 
 def follow(draft: Draft, attempt: Attempt) -> Decision:
@@ -99,9 +96,8 @@ def _without_job(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
         if seen.refusal is not None:
             draft.again_after(LOOK_AGAIN)
             return draft.decided(_blocked(seen.refusal))
-        manifest = child_job(draft.job, spec, attempt=attempt.number, image=draft.settings.image)
         _ensure_service(draft)
-        draft.actions.append(CreateChild(manifest))
+        draft.actions.append(CreateChild(edits.wanted_job(draft, attempt)))
         return draft.decided(starting(attempt))
     if Ask.CHILD not in seen.confirmed:
         return draft.ask(Ask.CHILD)
@@ -287,7 +283,7 @@ def _watch_over_service(draft: Draft, attempt: Attempt, child: Child) -> None:
     begun = parse(since)
     if begun is None or draft.again_at(since, PATIENCE):
         return
-    if (draft.now - begun).total_seconds() < RENDEZVOUS_PATIENCE:
+    if (draft.now - begun).total_seconds() < RENDEZVOUS_SECONDS:
         _ensure_service(draft)
         draft.again_after(LOOK_AGAIN)
 

@@ -19,7 +19,7 @@ SPEC_CHANGED = "SpecChanged"
 
 def on_its_way(draft: Draft, attempt: Attempt, child: Child) -> str:
     """What to add to the words about a running trainer until it has taken up the newest spec."""
-    if of_another_spec(draft, child, lambda: _job(draft, attempt)):
+    if of_another_spec(draft, child, lambda: wanted_job(draft, attempt)):
         return (
             "; its pods are those of an older spec: what has changed of them since counts from the "
             "next attempt, or once it was suspended and resumed"
@@ -44,7 +44,7 @@ def made_anew(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> 
     # Before its UID is in status a Job that was deleted looks like one that was never made.
     if attempt.start_time is not None or waits or not known:
         return None
-    if not of_another_spec(draft, child, lambda: _job(draft, attempt)):
+    if not of_another_spec(draft, child, lambda: wanted_job(draft, attempt)):
         return None
     if Ask.PODS not in draft.seen.confirmed:
         # The store may not have heard yet that it trains.
@@ -64,6 +64,7 @@ def of_another_spec(draft: Draft, child: Child, wanted: Callable[[], Raw]) -> bo
     return annotations[ANNOTATION_TEMPLATE] != child.template
 
 
-def _job(draft: Draft, attempt: Attempt) -> Raw:
+def wanted_job(draft: Draft, attempt: Attempt) -> Raw:
+    """The Job of this attempt, as the spec now asks for it."""
     image = draft.settings.image
     return child_job(draft.job, draft.spec, attempt=attempt.number, image=image)
