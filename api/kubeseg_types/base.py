@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from fractions import Fraction
 from typing import Annotated, Any
@@ -71,6 +72,7 @@ _UNITS: dict[str, Fraction | int] = {
 }  # fmt: skip
 
 
+@functools.lru_cache(maxsize=256)
 def quantity_value(text: str) -> Fraction:
     """The number that a `Quantity` such as 1.5Gi stands for."""
     number = text.rstrip("kmKMGTi")

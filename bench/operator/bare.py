@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from bench.operator.load import NAMESPACE, together
-from kubeseg_operator.apply import children_path, job_path
-from kubeseg_operator.builders import child_job, child_name
+from kubeseg_operator.apply import children_path, job_path, status_body
 from kubeseg_operator.client import Client
-from kubeseg_operator.clock import stamp, utc_now
-from kubeseg_operator.views import Key, job_view
-from kubeseg_types.names import API_VERSION, KIND
-from kubeseg_types.spec import TrainingJobSpec
-from kubeseg_types.status import Attempt, Phase, TrainingJobStatus
+from kubeseg_operator.clock import utc_now
+from kubeseg_operator.decide import CreateChild, Observed, Settings, decide
+from kubeseg_operator.views import JobView, Key, job_view
+from kubeseg_types.status import TrainingJobStatus
+
+Raw = dict[str, Any]
+
+
+def _writes(job: JobView) -> tuple[TrainingJobStatus, Raw]:
+    """The status that reserves the first attempt, and its Job: what the operator would send."""
+    settings = Settings(image="trainer:1")
+    reserved = decide(job, Observed(), utc_now(), settings).status
+    after = replace(job, status=reserved.to_dict())
+    (create,) = decide(after, Observed(), utc_now(), settings).actions
+    assert isinstance(create, CreateChild)
+    return reserved, create.manifest
 
 
 async def bare(client: Client) -> None:
     """Reserve and make a Job for each TrainingJob; all that is sent is ready before it starts."""
-    ready: list[tuple[Key, dict[str, Any], dict[str, Any]]] = []
+    ready: list[tuple[Key, Raw, Raw]] = []
     async for raw in client.list(job_path(Key(NAMESPACE, "")).rstrip("/")):
         job = job_view(raw)
-        name = job.key.name
-        attempt = Attempt(number=1, job_name=child_name(name, 1), reserved_time=stamp(utc_now()))
-        status = TrainingJobStatus(phase=Phase.STARTING, attempts=[attempt])
-        meta = {
-            "name": name,
-            "namespace": NAMESPACE,
-            "uid": job.uid,
-            "resourceVersion": job.version,
-        }
-        reserved = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": meta,
-            "status": status.to_dict(),
-        }
-        spec = TrainingJobSpec.model_validate(job.spec)
-        ready.append((job.key, reserved, child_job(job, spec, attempt=1, image="trainer:1")))
+        status, manifest = _writes(job)
+        ready.append((job.key, status_body(job, status), manifest))
 
-    async def send(one: tuple[Key, dict[str, Any], dict[str, Any]]) -> None:
+    async def send(one: tuple[Key, Raw, Raw]) -> None:
         key, reserved, manifest = one
         await client.replace(job_path(key, "status"), reserved)
         await client.create(children_path(NAMESPACE), manifest)

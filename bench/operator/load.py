@@ -103,4 +103,4 @@ async def until_children(
         if took > deadline or not alive():
             raise SystemExit(f"only {made} of {count} Jobs after {took:.0f} s")
         # Rarely: an API server that counts is one that does not create.
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2)

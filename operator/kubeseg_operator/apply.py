@@ -41,6 +41,17 @@ def pods_path(namespace: str, name: str = "") -> str:
     return f"{path}/{name}" if name else path
 
 
+def status_body(job: JobView, status: TrainingJobStatus) -> Raw:
+    """What replaces the status of this very version of `job`."""
+    meta = {
+        "name": job.key.name,
+        "namespace": job.key.namespace,
+        "uid": job.uid,
+        "resourceVersion": job.version,
+    }
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "status": status.to_dict()}
+
+
 class Applier:
     """Writes to the API server, and lets the store know what came of it."""
 
@@ -90,18 +101,7 @@ class Applier:
 
     async def write_status(self, job: JobView, status: TrainingJobStatus) -> JobView:
         """Replace the status of this very version. Raises ApiError, 409 where it is an old one."""
-        meta = {
-            "name": job.key.name,
-            "namespace": job.key.namespace,
-            "uid": job.uid,
-            "resourceVersion": job.version,
-        }
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": meta,
-            "status": status.to_dict(),
-        }
+        body = status_body(job, status)
         written = job_view(await self._client.replace(job_path(job.key, "status"), body))
         self._store.put_job(written)
         return written

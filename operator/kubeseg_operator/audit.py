@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kubeseg_operator.client import ApiError, ApiUnreachableError, Client
+from kubeseg_operator.listing import take_all
 from kubeseg_operator.store import Store
-from kubeseg_operator.views import Key, Raw
+from kubeseg_operator.views import Raw
 from kubeseg_operator.watched import CHILDREN, JOBS, KINDS, Intake
 
 log = logging.getLogger(__name__)
@@ -39,17 +40,8 @@ class Auditor:
         """List everything once, and drop what is gone; returns how much was news."""
         news = 0
         for kind in KINDS:
-            known = {uid for _, uid, _ in self._known(kind.plural)}
-            listed: list[Raw] = []
             for namespace in self.namespaces:
-                async for raw in self.client.list(kind.path(namespace), selector=kind.selector):
-                    listed.append(_slim(raw))
-                    news += self.intake.take(kind, raw)
-            present = {raw["uid"] for raw in listed}
-            for key, uid, name in self._known(kind.plural):
-                # What was known before the list began and isn't in it has been deleted.
-                if uid in known and uid not in present:
-                    news += self._drop(kind.plural, key, uid, name)
+                news += (await take_all(self.client, self.intake, kind, namespace))[1]
         return news
 
     async def run(self) -> None:
@@ -105,26 +97,6 @@ class Auditor:
         if plural == CHILDREN.plural:
             return {c.uid: c.version for key in keys for c in self.store.children(key)}
         return {p.uid: p.version for key in keys for p in self.store.pods(key) if not p.gone}
-
-    def _known(self, plural: str) -> list[tuple[Key, str, str]]:
-        if plural == JOBS.plural:
-            return [(job.key, job.uid, job.key.name) for job in self.store]
-        keys = self.store.keys()
-        if plural == CHILDREN.plural:
-            return [(key, c.uid, c.name) for key in keys for c in self.store.children(key)]
-        return [(k, p.uid, p.name) for k in keys for p in self.store.pods(k) if not p.gone]
-
-    def _drop(self, plural: str, key: Key, uid: str, name: str) -> bool:
-        if plural == JOBS.plural:
-            dropped = self.store.drop_job(key, uid)
-        elif plural == CHILDREN.plural:
-            dropped = self.store.drop_child(key, name, uid)
-        else:
-            pod = next((pod for pod in self.store.pods(key) if pod.uid == uid), None)
-            dropped = pod is not None and self.store.drop_pod(key, pod)
-        if dropped:
-            self.intake.enqueue(key)
-        return dropped
 
 
 def _slim(raw: Raw) -> Raw:

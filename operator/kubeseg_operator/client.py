@@ -16,7 +16,8 @@ from aiohttp.connector import Connection
 from kubeseg_operator.views import Raw
 from kubeseg_types.names import MANAGED_BY
 
-TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+#: Seconds that an answer may take in all, and a connection to be there.
+TOTAL, CONNECT = 30.0, 10.0
 _TRIES = 4
 #: Answers that say "not now": the request was not carried out.
 _LATER = frozenset({429, 503})
@@ -44,9 +45,14 @@ class _FencedConnector(aiohttp.TCPConnector):
     """Asks the fence once a connection is there, so right before the bytes go."""
 
     def __init__(
-        self, fence: Callable[[], str | None], limit: int, tls: ssl.SSLContext | bool
+        self,
+        fence: Callable[[], str | None],
+        *,
+        limit: int,
+        tls: ssl.SSLContext | bool,
+        once: bool,
     ) -> None:
-        super().__init__(limit=limit, ssl=tls)
+        super().__init__(limit=limit, ssl=tls, force_close=once)
         self._fence = fence
 
     async def connect(
@@ -63,7 +69,9 @@ class _FencedConnector(aiohttp.TCPConnector):
 class Client:
     """One connection pool. `headers` is asked at every call, since tokens are renewed.
 
-    `fence` is asked before each write; where it gives a sentence, nothing is sent.
+    `fence` is asked before each write; where it gives a sentence, nothing is sent. With `once` no
+    connection serves two requests: after a silence, the idle ones are as dead as the one that was
+    left. Any answer but a watch has `total` seconds.
     """
 
     def __init__(
@@ -75,15 +83,20 @@ class Client:
         connections: int = 64,
         observe: Callable[[str, int], None] = lambda _verb, _code: None,
         fence: Callable[[], str | None] = lambda: None,
+        once: bool = False,
+        total: float = TOTAL,
     ) -> None:
         self._server, self._headers, self._observe = server.rstrip("/"), headers, observe
         self._tls: ssl.SSLContext | bool = tls if tls is not None else True
-        self._connections, self._fence = connections, fence
+        self._connections, self._fence, self._once = connections, fence, once
+        self._timeout = aiohttp.ClientTimeout(total=total, connect=CONNECT)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = _FencedConnector(self._fence, self._connections, self._tls)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
+        connector = _FencedConnector(
+            self._fence, limit=self._connections, tls=self._tls, once=self._once
+        )
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -98,6 +111,14 @@ class Client:
         self, path: str, *, selector: str | None = None, fields: str | None = None, page: int = 500
     ) -> AsyncIterator[Raw]:
         """Read all objects of a collection, a page at a time."""
+        async for answer in self.pages(path, selector=selector, fields=fields, page=page):
+            for item in answer.get("items") or []:
+                yield item
+
+    async def pages(
+        self, path: str, *, selector: str | None = None, fields: str | None = None, page: int = 500
+    ) -> AsyncIterator[Raw]:
+        """The lists that make up a collection. All are of one version, which each of them names."""
         token = ""
         while True:
             asked = {"limit": str(page)}
@@ -105,11 +126,48 @@ class Client:
             asked |= {"fieldSelector": fields} if fields else {}
             asked |= {"continue": token} if token else {}
             answer = await self._call("GET", path, query=asked)
-            for item in answer.get("items") or []:
-                yield item
+            yield answer
             token = (answer.get("metadata") or {}).get("continue", "")
             if not token:
                 return
+
+    async def watch(
+        self,
+        path: str,
+        version: str,
+        *,
+        told: Callable[[], None],
+        silence: float,
+        selector: str | None = None,
+    ) -> AsyncIterator[Raw]:
+        """What happens to a collection after `version`, until the API server ends the stream.
+
+        Bookmarks are among the events. `told` is called when it begins, and whenever something
+        comes. Raises ApiError, 410 where `version` is too old, and ApiUnreachableError, also after
+        `silence` seconds without a word.
+        """
+        assert self._session, "Client is an async context manager"
+        asked = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+        asked |= {"labelSelector": selector} if selector else {}
+        limits = aiohttp.ClientTimeout(total=None, connect=CONNECT, sock_read=silence)
+        try:
+            async with self._session.request(
+                "GET",
+                self._server + path,
+                params=asked,
+                headers={**_HEADERS, **self._headers()},
+                timeout=limits,
+            ) as answer:
+                self._observe("WATCH", answer.status)
+                if answer.status != 200:
+                    await _read(answer, "WATCH", path)
+                told()
+                async for line in _lines(answer.content):
+                    told()
+                    yield _event(line, path)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._observe("WATCH", 0)
+            raise ApiUnreachableError(f"WATCH {path}: {str(error) or 'silence'}") from error
 
     async def create(self, path: str, body: Raw) -> Raw:
         """Create an object."""
@@ -173,6 +231,32 @@ async def _read(answer: aiohttp.ClientResponse, verb: str, path: str) -> Raw:
             answer.status, str(said.get("reason", "")), str(said.get("message", "")), verb, path
         )
     return content if isinstance(content, dict) else {}
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of any length, without their ends; the reader's own know a limit."""
+    rest = b""
+    async for chunk in content.iter_any():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+
+
+def _event(line: bytes, path: str) -> Raw:
+    """One event of a watch. Raises ApiError where it tells of an error."""
+    try:
+        event: Raw = orjson.loads(line)
+        kind, told = event["type"], event["object"]
+        if kind != "ERROR":
+            str(told["metadata"]["resourceVersion"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ApiUnreachableError(f"WATCH {path}: no event: {line[:200]!r}") from error
+    if kind == "ERROR":
+        raise ApiError(
+            int(told.get("code") or 500), str(told.get("reason", "")), str(told.get("message", "")),
+            "WATCH", path,
+        )  # fmt: skip
+    return event
 
 
 class TokenFile:

@@ -8,16 +8,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import kopf
-
+from kubeseg_operator import kubeconfig
 from kubeseg_operator.client import TokenFile
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+#: Where kubectl looks without a KUBECONFIG.
+HOME = Path("~/.kube/config")
+
+
+class NoConnectionError(Exception):
+    """There is neither a cluster around us nor a usable KUBECONFIG."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One way to the API server, for our client and for kopf."""
+    """One way to the API server."""
 
     server: str
     tls: ssl.SSLContext
@@ -27,19 +32,23 @@ class Connection:
 
 
 def connect() -> Connection:
-    """The connection. Raises kopf.LoginError where there is neither a cluster nor a KUBECONFIG."""
+    """The connection. Raises NoConnectionError."""
     if os.environ.get("KUBERNETES_SERVICE_HOST") and (ACCOUNT / "token").exists():
         return _in_cluster()
-    try:
-        info = kopf.login_with_kubeconfig(settings=kopf.OperatorSettings())
-    except (OSError, KeyError) as error:
-        raise kopf.LoginError(f"KUBECONFIG can't be read: {error}") from error
-    if info is None:
-        raise kopf.LoginError(
+    named = os.environ.get("KUBECONFIG", "").split(os.pathsep)
+    paths = [Path(path).expanduser() for path in named if path]
+    if not paths and HOME.expanduser().exists():
+        paths = [HOME.expanduser()]
+    if not paths:
+        raise NoConnectionError(
             f"no API server to talk to: there is no service account in {ACCOUNT}, and KUBECONFIG "
             "names no file"
         )
-    return Connection(info.server, info.as_ssl_context(), info.as_http_headers)
+    try:
+        context = kubeconfig.read(paths)
+    except kubeconfig.KubeconfigError as error:
+        raise NoConnectionError(f"KUBECONFIG can't be used: {error}") from error
+    return Connection(context.server, context.tls, context.headers)
 
 
 def _in_cluster() -> Connection:

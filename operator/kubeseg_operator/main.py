@@ -10,14 +10,11 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 
-import kopf
-
 from kubeseg_operator import environment
 from kubeseg_operator.audit import Auditor
 from kubeseg_operator.client import ApiError, ApiUnreachableError, Client
-from kubeseg_operator.connection import Connection, connect
+from kubeseg_operator.connection import Connection, NoConnectionError, connect
 from kubeseg_operator.environment import Environment
-from kubeseg_operator.handlers import registry, settings
 from kubeseg_operator.leader import Leadership, LeadershipLostError
 from kubeseg_operator.metrics import JobCollector, OperatorCollector, OperatorMetrics
 from kubeseg_operator.poller import Poller
@@ -26,7 +23,7 @@ from kubeseg_operator.reconcile import Reconciler
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key
 from kubeseg_operator.watched import JOBS, Intake
-from kubeseg_operator.watching import Watches, for_kopf
+from kubeseg_operator.watching import Watches
 from kubeseg_operator.work_queue import WorkQueue
 from kubeseg_operator.workers import Workers
 
@@ -34,7 +31,7 @@ log = logging.getLogger("kubeseg_operator")
 
 
 async def _until_served(client: Client, namespaces: list[str | None]) -> None:
-    """Wait until the CRD is installed and may be listed: kopf would never notice it later."""
+    """Wait until the CRD is installed and may be listed, and say so: a Lease comes only then."""
     told = False
     while True:
         try:
@@ -51,8 +48,9 @@ async def _until_served(client: Client, namespaces: list[str | None]) -> None:
 async def serve(connection: Connection, chosen: Environment) -> None:
     """Run until SIGTERM or SIGINT. Raises LeadershipLostError."""
     signalled = asyncio.Event()
-    _heed_signals(signalled)
-    working = asyncio.create_task(_serve(connection, chosen, signalled))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
+    working = asyncio.create_task(_serve(connection, chosen))
     stop = asyncio.create_task(signalled.wait())
     await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
     for task in (working, stop):
@@ -62,25 +60,21 @@ async def serve(connection: Connection, chosen: Environment) -> None:
         raise result
 
 
-def _heed_signals(signalled: asyncio.Event) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
-
-
-async def _serve(connection: Connection, chosen: Environment, signalled: asyncio.Event) -> None:
+async def _serve(connection: Connection, chosen: Environment) -> None:
     """Probes, then the Lease, then watches and work; the Lease is given back at the end."""
     scope: list[str | None] = [*chosen.namespaces] or [None]
     queue: WorkQueue[Key] = WorkQueue()
     store, metrics, loaded = Store(), OperatorMetrics(), asyncio.Event()
-    watches = Watches(scope)
+    intake = Intake(store, queue.add)
 
-    def client(fence: Callable[[], str | None] = lambda: None) -> Client:
+    def client(fence: Callable[[], str | None] = lambda: None, *, once: bool = False) -> Client:
         return Client(
             connection.server,
             headers=connection.headers,
             tls=connection.tls,
             observe=metrics.count_request,
             fence=fence,
+            once=once,
         )
 
     async with AsyncExitStack() as stack:
@@ -92,7 +86,8 @@ async def _serve(connection: Connection, chosen: Environment, signalled: asyncio
         poller = await stack.enter_async_context(Poller(queue.add))
         reconciler = Reconciler(api, store, poller, chosen.settings, written=metrics.count_start)
         workers = Workers(queue, reconciler, metrics)
-        auditor = Auditor(api, Intake(store, queue.add), scope)
+        auditor = Auditor(api, intake, scope)
+        watches = Watches(await stack.enter_async_context(client(once=True)), intake, scope)
         leads = asyncio.Event()
         metrics.registry.register(OperatorCollector(queue, watches.ages, leads.is_set))
         metrics.registry.register(JobCollector(store))
@@ -121,19 +116,8 @@ async def _serve(connection: Connection, chosen: Environment, signalled: asyncio
             await leader.acquire()
         leads.set()
         try:
-            watches.begin()
-            begun = asyncio.Event()
-            watch = kopf.operator(
-                registry=registry(
-                    auditor.intake, lambda: for_kopf(connection, watches, metrics.count_request)
-                ),
-                settings=settings(),
-                clusterwide=not chosen.namespaces,
-                namespaces=chosen.namespaces,
-                ready_flag=begun,
-            )
-            work = _work(begun, signalled, auditor, workers, loaded)
-            await _together(watch, work, *([leader.keep()] if leader else []))
+            work = _work(watches, auditor, workers, loaded)
+            await _together(watches.run(), work, *([leader.keep()] if leader else []))
         finally:
             # Nothing works any more: who takes over need not wait.
             leads.clear()
@@ -142,17 +126,10 @@ async def _serve(connection: Connection, chosen: Environment, signalled: asyncio
 
 
 async def _work(
-    watches_begin: asyncio.Event,
-    signalled: asyncio.Event,
-    auditor: Auditor,
-    workers: Workers,
-    loaded: asyncio.Event,
+    watches: Watches, auditor: Auditor, workers: Workers, loaded: asyncio.Event
 ) -> None:
-    await watches_begin.wait()
-    # kopf has set handlers of its own, which wait five seconds for tasks that aren't its own.
-    _heed_signals(signalled)
     # Visits begin with a full picture: half of one looks like children that are gone.
-    await auditor.load()
+    await watches.listed()
     log.info("%d TrainingJobs found", len(auditor.store))
     loaded.set()
     async with asyncio.TaskGroup() as group:
@@ -182,11 +159,10 @@ def main() -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stdout,
     )
-    logging.getLogger("kopf").setLevel(logging.WARNING)
     try:
         connection = connect()
         asyncio.run(serve(connection, environment.read(connection.namespace)))
-    except (kopf.LoginError, LeadershipLostError) as error:
+    except (NoConnectionError, LeadershipLostError) as error:
         raise SystemExit(f"kubeseg-operator: {error}") from error
 
 

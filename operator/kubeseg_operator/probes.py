@@ -1,4 +1,4 @@
-"""Our own servers for probes and metrics: they start before kopf does, and outlive it."""
+"""Our own servers for probes and metrics: they start before the watches, and outlive them."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from kubeseg_operator.decide import Ask, Decision, SetFinalizers, Settings, deci
 from kubeseg_operator.observe import LiveReader, observed
 from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.poller import Poller, target_of
+from kubeseg_operator.reading import status_of
 from kubeseg_operator.store import Store
 from kubeseg_operator.story import event_manifest, happenings
 from kubeseg_operator.views import JobView, Key, Raw
@@ -109,7 +110,7 @@ class Reconciler:
 
     async def _write(self, job: JobView, status: TrainingJobStatus) -> bool:
         """Write `status` where it is worth it; True where the job has changed by it."""
-        before = TrainingJobStatus.model_validate(job.status)
+        before = status_of(job)
         if not meaningful(before, status):
             return False
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import (
@@ -16,6 +17,8 @@ from kubeseg_operator.views import (
     pod_view,
 )
 from kubeseg_types.names import GROUP, LABEL_JOB, PLURAL, VERSION
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,16 @@ class Intake:
 
     store: Store
     enqueue: Callable[[Key], None]
-    told: int = field(default=0)
 
     def take(self, kind: Kind, raw: Raw, *, deleted: bool = False) -> bool:
         """One object; True where it was news."""
-        self.told += 1
-        key, news = self._keep(kind, raw, deleted)
+        try:
+            key, news = self._keep(kind, raw, deleted)
+        except Exception:
+            # One object's surprise must not end the watch of all others.
+            name = (raw.get("metadata") or {}).get("name")
+            log.exception("%s %r can't be read", kind.plural, name)
+            return False
         if key is not None and news:
             self.enqueue(key)
         return news

@@ -1,112 +1,146 @@
-"""The connection that kopf watches through, and when each watch last told something."""
+"""The watches: each lists a collection, and follows from there what happens to it."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
 
-import aiohttp
-import kopf
+from kubeseg_operator.client import ApiError, ApiUnreachableError, Client
+from kubeseg_operator.listing import take_all
+from kubeseg_operator.watched import KINDS, Intake, Kind
 
-from kubeseg_operator.connection import Connection
-from kubeseg_operator.watched import KINDS
-from kubeseg_types.names import MANAGED_BY
+log = logging.getLogger(__name__)
 
-#: Seconds after which kopf leaves a watch that told nothing. Bookmarks come every minute, so a
-#: stream that brings neither them nor events is dead.
-INACTIVITY = 90.0
+#: Seconds after which a watch that told nothing is left for a new one. Bookmarks come every minute,
+#: so a stream that brings neither them nor events is dead.
+SILENCE = 90.0
 #: Seconds of silence after which a watch counts as standing still: new connections didn't help.
 PATIENCE = 240.0
+#: Seconds between an end and the next try: the first, and the longest after failures in a row.
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 
 
-class Watches:
-    """When each watch last told something: that it begins, an event, or a bookmark."""
+class Watch:
+    """One collection. An end without an error, and a broken connection, go on where it was; an
+    error, such as a version that the API server has forgotten (410), begins with a list again.
+    """
 
     def __init__(
         self,
+        client: Client,
+        intake: Intake,
+        kind: Kind,
+        namespace: str | None,
+        *,
+        silence: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.kind, self.namespace = kind, namespace
+        #: Set once it has been listed.
+        self.listed = asyncio.Event()
+        self._client, self._intake = client, intake
+        self._silence, self._clock = silence, clock
+        self._version: str | None = None
+        self._told_at: float | None = None
+        self._path = kind.path(namespace)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since it told something: a list, a beginning, an event, a bookmark.
+
+        None where it has not been begun.
+        """
+        return None if self._told_at is None else self._clock() - self._told_at
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        pause = FIRST_PAUSE
+        self._told()
+        while True:
+            told_at = self._told_at
+            try:
+                if self._version is None:
+                    await self._list()
+                await self._follow()
+            except ApiError as error:
+                self._version = None
+                if error.code != 410:
+                    log.warning("a watch has to begin anew: %s", error)
+            except ApiUnreachableError as error:
+                log.warning("a watch has lost its connection: %s", error)
+            pause = FIRST_PAUSE if self._told_at != told_at else min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(pause)
+
+    async def _list(self) -> None:
+        version, _ = await take_all(self._client, self._intake, self.kind, self.namespace)
+        self._told()
+        self._version = version
+        self.listed.set()
+
+    async def _follow(self) -> None:
+        assert self._version is not None
+        events = self._client.watch(
+            self._path,
+            self._version,
+            told=self._told,
+            silence=self._silence,
+            selector=self.kind.selector,
+        )
+        async with aclosing(events):  # type: ignore[type-var]
+            async for event in events:
+                raw = event["object"]
+                if event["type"] != "BOOKMARK":
+                    self._intake.take(self.kind, raw, deleted=event["type"] == "DELETED")
+                self._version = raw["metadata"]["resourceVersion"]
+
+    def _told(self) -> None:
+        self._told_at = self._clock()
+
+
+class Watches:
+    """All of them, one a kind and namespace."""
+
+    def __init__(
+        self,
+        client: Client,
+        intake: Intake,
         namespaces: Sequence[str | None],
         *,
+        silence: float = SILENCE,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._patience, self._clock = patience, clock
-        self._of = {
-            kind.path(each): (kind.plural, each or "") for kind in KINDS for each in namespaces
-        }
-        self._told: dict[str, float] = {}
+        self._patience = patience
+        self._all = [
+            Watch(client, intake, kind, each, silence=silence, clock=clock)
+            for kind in KINDS
+            for each in namespaces
+        ]
 
-    def begin(self) -> None:
-        """Expect all of them from now on."""
-        self._told = dict.fromkeys(self._of, self._clock())
+    async def run(self) -> None:
+        """Watch for ever."""
+        async with asyncio.TaskGroup() as group:
+            for watch in self._all:
+                group.create_task(watch.run())
 
-    def told(self, path: str) -> None:
-        """Something came from the collection at `path`."""
-        if path in self._told:
-            self._told[path] = self._clock()
+    async def listed(self) -> None:
+        """Wait until each has been listed once."""
+        for watch in self._all:
+            await watch.listed.wait()
 
     def ages(self) -> Iterator[tuple[str, str, float]]:
         """Resource, namespace ("" for all) and seconds since each watch last told something."""
-        now = self._clock()
-        for path, since in list(self._told.items()):
-            yield *self._of[path], now - since
+        for watch in self._all:
+            if (age := watch.age) is not None:
+                yield watch.kind.plural, watch.namespace or "", age
 
     def ill(self) -> str | None:
-        """A sentence where a watch has stood still."""
+        """A sentence where a watch has stood still; a standby does not watch."""
         for resource, namespace, age in self.ages():
             if age > self._patience:
                 where = f" in {namespace}" if namespace else ""
                 return f"the watch of {resource}{where} has told nothing for {age:.0f} s"
         return None
-
-
-class _Listened:
-    """A response's stream that says when something came; it is read as kopf does."""
-
-    def __init__(self, stream: aiohttp.StreamReader, told: Callable[[], None]) -> None:
-        self._stream, self._told = stream, told
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        async for chunk in self._stream.iter_chunked(size):
-            self._told()
-            yield chunk
-
-
-def for_kopf(
-    connection: Connection, watches: Watches, observe: Callable[[str, int], None]
-) -> kopf.AiohttpSession:
-    """A session for kopf's lists and watches; `observe` gets verb and status (0: no answer)."""
-
-    async def watched(
-        request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        # Asked at each request, since tokens are renewed.
-        request.headers.update(_strings(connection.headers()))
-        path = request.url.path
-        verb = "WATCH" if "watch" in request.url.query else request.method
-        try:
-            response = await send(request)
-        except (aiohttp.ClientError, TimeoutError):
-            observe(verb, 0)
-            raise
-        observe(verb, response.status)
-        if response.status == 200:
-            watches.told(path)
-            listened = _Listened(response.content, lambda: watches.told(path))
-            response.content = listened  # type: ignore[assignment]
-        return response
-
-    session = aiohttp.ClientSession(
-        # None is used twice: after a silence, the idle ones are as dead as the one that was left.
-        connector=aiohttp.TCPConnector(limit=0, ssl=connection.tls, force_close=True),
-        headers={"User-Agent": MANAGED_BY},
-        middlewares=(watched,),
-    )
-    return kopf.AiohttpSession(server=connection.server, aiohttp_session=session)
-
-
-def _strings(headers: Mapping[str, str]) -> dict[str, str]:
-    return {str(name): str(value) for name, value in headers.items()}

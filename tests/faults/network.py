@@ -2,8 +2,8 @@
 
 A `Line` stands in for the HTTP session *beneath* the operator's real client, so that its own
 retries (429 and 503, with Retry-After) and its errors are under test, too. A `Feed` stands in for
-kopf's watches: they begin with a list, may end at any time, and tell no deletion that happened
-meanwhile.
+the watches: they begin with a list and may end at any time. It is worse than the real ones, which
+drop what is gone when they list again: of a deletion that happened meanwhile it tells nothing.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class Feed:
         self.over = False
 
     def open(self) -> None:
-        """Begin, as kopf does: with a list of each kind."""
+        """Begin with a list of each kind."""
         self._api.listeners.append(self._heard)
         for plural in self._kinds:
             self._list(plural)
@@ -296,7 +296,7 @@ class Feed:
         lag = self._watching.lag * self._slowness[change.plural] * self._random.random() + LATENCY
         due = max(loop.time() + lag, coming[-1][0] if coming else 0.0)
         if self._watching.merge and self._random.random() < self._watching.merge:
-            # kopf hands on the newest of what came within its batch window.
+            # A list in between tells only the newest.
             coming[:] = [c for c in coming if not _replaces(change, c[1])]
         coming.append((due, change))
         generation = self._generation[change.plural]

@@ -464,9 +464,9 @@ def test_deletion_takes_the_children_along_and_ends_the_series(place: Place) -> 
     place.phase("leaving", "Running")
     manifest = place.get("tj", "leaving")
     assert "finalizers" not in manifest["metadata"]
-    assert "annotations" not in manifest["metadata"] or all(
-        "kopf" not in name for name in manifest["metadata"]["annotations"]
-    )
+    assert manifest["metadata"].get("annotations", {}).keys() <= {
+        "kubectl.kubernetes.io/last-applied-configuration"
+    }
     assert any('job="leaving"' in s for s in place.operator.series("kubeseg_job_phase"))
     place.kubectl("delete", "tj", "leaving")
     wait_for("its pod goes", lambda: place.items("pod", "kubeseg.dev/job=leaving") == [])

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import kopf
 import pytest
 
+from kubeseg_operator.client import Client
 from kubeseg_operator.connection import connect
-from kubeseg_operator.handlers import registry, settings
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key
 from kubeseg_operator.watched import KINDS, Intake
-from kubeseg_operator.watching import Watches, for_kopf
+from kubeseg_operator.watching import Watches
 from tests.support.cluster import ROOT, Namespace, TestCluster
 from tests.support.silent_proxy import SilentProxy
 
@@ -24,8 +23,8 @@ pytestmark = pytest.mark.cluster
 
 CRD = ROOT / "charts" / "kubeseg" / "files" / "trainingjobs.yaml"
 #: Seconds instead of a minute and a half, and of four minutes. The API server's bookmarks come
-#: every minute, so a quiet watch is renewed all the time here.
-INACTIVITY, PATIENCE = 2.0, 5.0
+#: every minute, so a quiet watch is renewed all the time here. A list has as long for its answer.
+SILENCE, PATIENCE = 2.0, 5.0
 
 
 def training_job(name: str) -> dict[str, Any]:
@@ -45,7 +44,7 @@ async def soon(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 @dataclass(frozen=True)
 class Watching:
-    """Kopf at work behind a proxy that can fall silent, and what it has learned."""
+    """Watches at work behind a proxy that can fall silent, and what they have learned."""
 
     namespace: Namespace
     proxy: SilentProxy
@@ -71,24 +70,27 @@ async def proxy(
 
 @contextlib.asynccontextmanager
 async def watching(namespace: Namespace, proxy: SilentProxy) -> AsyncIterator[Watching]:
-    store, watches = Store(), Watches([namespace.name], patience=PATIENCE)
-    connection = replace(connect(), server=f"https://127.0.0.1:{proxy.port}")
-    watches.begin()
-    watch = asyncio.create_task(
-        kopf.operator(
-            registry=registry(
-                Intake(store, lambda _key: None),
-                lambda: for_kopf(connection, watches, lambda _verb, _code: None),
-            ),
-            settings=settings(INACTIVITY),
-            namespaces=[namespace.name],
+    store, connection = Store(), connect()
+    async with Client(
+        f"https://127.0.0.1:{proxy.port}",
+        headers=connection.headers,
+        tls=connection.tls,
+        once=True,
+        total=SILENCE,
+    ) as client:
+        watches = Watches(
+            client,
+            Intake(store, lambda _key: None),
+            [namespace.name],
+            silence=SILENCE,
+            patience=PATIENCE,
         )
-    )
-    try:
-        yield Watching(namespace, proxy, store, watches)
-    finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        task = asyncio.create_task(watches.run())
+        try:
+            yield Watching(namespace, proxy, store, watches)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_silent_watch_is_left_for_a_new_one_and_else_the_probe_tells(

@@ -60,14 +60,21 @@ class FakeApi:
         self, path: str, *, selector: str | None = None, page: int = 500
     ) -> AsyncIterator[Raw]:
         assert page
+        async for answer in self.pages(path, selector=selector):
+            for item in answer["items"]:
+                yield item
+
+    async def pages(self, path: str, *, selector: str | None = None) -> AsyncIterator[Raw]:
         namespace, plural, _, _ = self._parts(path)
         self._fault("GET", path)
         self.reads.append(f"LIST {plural}")
         name, _, value = (selector or "").partition("=")
+        items = []
         for found in self.all(plural, namespace):
             labels = found["metadata"].get("labels", {})
             if not name or (name in labels and value in {"", labels[name]}):
-                yield copy.deepcopy(found)
+                items.append(copy.deepcopy(found))
+        yield {"metadata": {"resourceVersion": "1"}, "items": items}
 
     async def create(self, path: str, body: Raw) -> Raw:
         namespace, plural, _, _ = self._parts(path)

@@ -66,9 +66,6 @@ class SilentProxy:
             await asyncio.gather(
                 self._pump(reader, there[1], generation), self._pump(there[0], writer, generation)
             )
-        except asyncio.CancelledError:
-            # kopf, as it ends, cancels every task that is younger than itself.
-            return
         finally:
             self._tasks.discard(task)
 

@@ -23,9 +23,9 @@ from kubeseg_operator.decide.model import (
 )
 from kubeseg_operator.decide.preflight import awaited, check
 from kubeseg_operator.outcome import clip
+from kubeseg_operator.reading import spec_of, status_of
 from kubeseg_operator.views import Child, JobView
 from kubeseg_types.names import FINALIZER_ARTIFACTS
-from kubeseg_types.refusals import refusals
 from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.status import Condition, ConditionType, Phase, TrainingJobStatus
 
@@ -34,8 +34,8 @@ def decide(job: JobView, seen: Observed, now: datetime, settings: Settings) -> D
     """What is to be done for `job`. Raises ValueError where its status can't be read."""
     if job.deleting:
         return _leave(job, seen, now, settings)
-    before = TrainingJobStatus.model_validate(job.status)
-    spec = read_spec(job)
+    before = status_of(job)
+    spec = spec_of(job)
     if not isinstance(spec, list) and finalizers(job, spec) != job.finalizers:
         return Decision(before, (SetFinalizers(job.uid, job.version, finalizers(job, spec)),))
     if is_finished(before) and not _reopens(before, spec):
@@ -63,18 +63,6 @@ def decide(job: JobView, seen: Observed, now: datetime, settings: Settings) -> D
     if attempt is not None:
         return follow(draft, attempt)
     return check(draft) if awaited(draft) else next_attempt(draft)
-
-
-def read_spec(job: JobView) -> TrainingJobSpec | list[str]:
-    """The spec, or sentences on why it can't be followed."""
-    try:
-        spec = TrainingJobSpec.model_validate(job.spec)
-    except ValidationError as error:
-        return [
-            f"spec.{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_input=False)
-        ]
-    return refusals(spec) or spec
 
 
 def _reopens(status: TrainingJobStatus, spec: TrainingJobSpec | list[str]) -> bool:
@@ -116,7 +104,7 @@ def _leave(job: JobView, seen: Observed, now: datetime, settings: Settings) -> D
     """A TrainingJob that is being deleted."""
     ours = FINALIZER_ARTIFACTS in job.finalizers
     try:
-        before = TrainingJobStatus.model_validate(job.status)
+        before = status_of(job)
         spec = TrainingJobSpec.model_validate(job.spec)
     except ValidationError:
         # Whatever somebody wrote there must not hold up the deletion.

@@ -122,8 +122,14 @@ MUTANTS = (
     Mutant(
         "status-of-any-version",
         "apply",
-        '            "resourceVersion": job.version,\n',
+        '        "resourceVersion": job.version,\n',
         "",
+    ),
+    Mutant(
+        "old-spec-is-remembered",
+        "reading",
+        "if known is None or known[0] != raw:",
+        "if known is None:",
     ),
     Mutant(
         "conflict-is-overwritten",

@@ -66,7 +66,7 @@ def test_an_image_gets_all_that_its_packages_need(
 @pytest.mark.parametrize(
     ("extra", "absent"),
     [
-        ("operator", {"torch", "fastapi", "numpy", "pytest"}),
+        ("operator", {"torch", "fastapi", "numpy", "kopf", "pytest"}),
         ("api", {"kopf", "albumentations", "segmentation-models-pytorch", "pytest"}),
         ("trainer", {"kopf", "fastapi", "kubernetes", "pytest"}),
     ],

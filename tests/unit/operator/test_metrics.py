@@ -14,7 +14,6 @@ from kubeseg_operator.metrics import (
     start_seconds,
 )
 from kubeseg_operator.views import JobView
-from kubeseg_operator.watching import Watches
 from kubeseg_operator.work_queue import WorkQueue
 from kubeseg_types.status import TrainingJobStatus
 from tests.support.operator_objects import job
@@ -76,28 +75,27 @@ def test_why_a_job_is_blocked_in_whichever_phase() -> None:
 async def test_how_the_operator_is() -> None:
     now = [100.0]
     queue: WorkQueue[str] = WorkQueue(clock=lambda: now[0])
-    watches = Watches(["team"], clock=lambda: now[0])
+    ages: list[tuple[str, str, float]] = []
     leads = [False]
-    collector = OperatorCollector(queue, watches.ages, lambda: leads[0])
+    collector = OperatorCollector(queue, lambda: ages, lambda: leads[0])
     text = text_of(collector)
     assert "kubeseg_operator_leading 0.0" in text
     assert "kubeseg_operator_queue_depth 0.0" in text
     assert "kubeseg_operator_queue_oldest_seconds 0.0" in text
-    assert "kubeseg_operator_watch_age_seconds{" not in text, "a standby watches nothing"
+    assert "kubeseg_operator_watch_age_seconds{" not in text
 
     leads[0] = True
-    watches.begin()
     queue.add("a")
     now[0] += 3
     queue.add("b")
-    watches.told("/api/v1/namespaces/team/pods")
     now[0] += 4
+    ages += [("pods", "team", 4.0), ("jobs", "", 7.0)]
     text = text_of(collector)
     assert "kubeseg_operator_leading 1.0" in text
     assert "kubeseg_operator_queue_depth 2.0" in text
     assert "kubeseg_operator_queue_oldest_seconds 7.0" in text
     assert 'watch_age_seconds{namespace="team",resource="pods"} 4.0' in text
-    assert 'watch_age_seconds{namespace="team",resource="jobs"} 7.0' in text
+    assert 'watch_age_seconds{namespace="",resource="jobs"} 7.0' in text
 
 
 CREATED = "2026-01-02T03:04:05Z"

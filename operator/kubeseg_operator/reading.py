@@ -1,0 +1,62 @@
+"""A TrainingJob's spec and status as models, remembered: a visit decides several times on the same.
+
+What was read comes from one place for all of the operator, and is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from kubeseg_operator.views import JobView, Raw
+from kubeseg_types.refusals import refusals
+from kubeseg_types.spec import TrainingJobSpec
+from kubeseg_types.status import TrainingJobStatus
+
+T = TypeVar("T")
+#: Of so many jobs, those that were read last; more than are visited at a time.
+_REMEMBERED = 128
+
+
+class _Memory(Generic[T]):
+    """What `read` makes of a raw part, by the UID of the job that it belongs to."""
+
+    def __init__(self, read: Callable[[Raw], T]) -> None:
+        self._read = read
+        self._known: dict[str, tuple[Raw, T]] = {}
+
+    def of(self, uid: str, raw: Raw) -> T:
+        """What `raw` means; it is read anew where it differs from what was known of `uid`."""
+        known = self._known.pop(uid, None)
+        if known is None or known[0] != raw:
+            known = raw, self._read(raw)
+        self._known[uid] = known
+        if len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return known[1]
+
+
+def _spec(raw: Raw) -> TrainingJobSpec | list[str]:
+    try:
+        spec = TrainingJobSpec.model_validate(raw)
+    except ValidationError as error:
+        return [
+            f"spec.{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        ]
+    return refusals(spec) or spec
+
+
+_specs, _statuses = _Memory(_spec), _Memory(TrainingJobStatus.model_validate)
+
+
+def spec_of(job: JobView) -> TrainingJobSpec | list[str]:
+    """The spec, or sentences on why it can't be followed."""
+    return _specs.of(job.uid, job.spec)
+
+
+def status_of(job: JobView) -> TrainingJobStatus:
+    """The status. Raises ValueError where it can't be read."""
+    return _statuses.of(job.uid, job.status)
