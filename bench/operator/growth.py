@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.operator.burst import prepare, rate, sent_only
+from bench.operator.burst import look_busy, prepare, rate, sent_only
 from bench.operator.ours import operator
 from bench.operator.plane import control_plane
 from bench.report import Measure, compare, single
@@ -44,6 +44,7 @@ def _measure(jobs: int, start: float) -> Size:
             running.until_visited(jobs)
             processor = 1000 * (running.processor() - start) / jobs
             memory = running.memory()
+        look_busy(plane)
         with operator(plane) as again:
             restart = again.until_visited(jobs)
     with control_plane() as plane:

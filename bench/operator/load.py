@@ -12,12 +12,15 @@ from typing import Any, TypeVar
 
 from kubeseg_operator.apply import children_path, job_path
 from kubeseg_operator.client import Client
+from kubeseg_operator.clock import stamp, utc_now
 from kubeseg_operator.connection import connect
 from kubeseg_operator.views import Key
-from kubeseg_types.names import API_VERSION, KIND
+from kubeseg_types.names import API_VERSION, KIND, LABEL_JOB
 
 T = TypeVar("T")
 NAMESPACE = "load"
+#: Label of Jobs that belong to none of the TrainingJobs.
+ANOTHER = "another"
 #: Requests in flight.
 FLIGHT = 64
 
@@ -82,6 +85,18 @@ async def make_jobs(client: Client, count: int) -> None:
         await client.create(path.rstrip("/"), training_job(number))
 
     await together(range(count), make)
+
+
+async def take_up_another(client: Client) -> None:
+    """One more Job, of no TrainingJob that there is, which has been taken up now."""
+    container = {"name": "none", "image": "none"}
+    pod = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    meta = {"generateName": "another-", "labels": {LABEL_JOB: ANOTHER}}
+    made = await client.create(
+        children_path(NAMESPACE), {"metadata": meta, "spec": {"template": pod}}
+    )
+    path = children_path(NAMESPACE, f"{made['metadata']['name']}/status")
+    await client.replace(path, made | {"status": {"startTime": stamp(utc_now())}})
 
 
 async def how_many_children(client: Client) -> int:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 from bench.operator.audit_log import writes
-from bench.operator.burst import prepare, rate
-from bench.operator.load import NAMESPACE, client_of, together
+from bench.operator.burst import look_busy, prepare
+from bench.operator.load import ANOTHER, NAMESPACE, client_of, together
 from bench.operator.ours import operator
 from bench.operator.plane import Plane, control_plane
 from bench.report import Measure, single
-from kubeseg_operator.apply import children_path, job_path
+from kubeseg_operator.apply import children_path
 from kubeseg_operator.clock import stamp, utc_now
-from kubeseg_operator.views import Key, Raw
-from kubeseg_types.names import MANAGED_BY
+from kubeseg_operator.views import Raw
+from kubeseg_types.names import LABEL_JOB, MANAGED_BY
+
+#: Seconds without news, for writes that nothing asks for.
+QUIET = 20.0
 
 
 def _finish_all(plane: Plane) -> None:
@@ -35,7 +39,8 @@ def _finish_all(plane: Plane) -> None:
 
     async def finish() -> None:
         async with client_of(plane.kubeconfig) as client:
-            made = [raw async for raw in client.list(children_path(NAMESPACE))]
+            ours = f"{LABEL_JOB}!={ANOTHER}"
+            made = [raw async for raw in client.list(children_path(NAMESPACE), selector=ours)]
 
             async def one(raw: Raw) -> None:
                 path = children_path(NAMESPACE, raw["metadata"]["name"])
@@ -46,40 +51,31 @@ def _finish_all(plane: Plane) -> None:
     asyncio.run(finish())
 
 
-def _finished(plane: Plane) -> int:
-    async def count() -> int:
-        async with client_of(plane.kubeconfig) as client:
-            jobs = client.list(job_path(Key(NAMESPACE, "")).rstrip("/"))
-            return len([raw async for raw in jobs if raw["status"].get("completionTime")])
-
-    return asyncio.run(count())
-
-
 def restart(count: int, *, repeats: int) -> Iterator[Measure]:
-    """With `count` jobs in the middle of an attempt, then with as many that have ended."""
-    seconds: dict[str, list[float]] = {"running": [], "ended": []}
-    sent: dict[str, list[float]] = {"running": [], "ended": []}
+    """With `count` jobs that wait for the Job controller, then with as many that have ended."""
+    seconds: dict[str, list[float]] = {"waiting": [], "ended": []}
+    sent: dict[str, list[float]] = {"waiting": [], "ended": []}
     memory: list[float] = []
     with control_plane() as plane:
         prepare(plane, count)
-        with operator(plane) as first:
-            rate(plane, count, first.lives)
-            first.until_visited(count)
         for kind, took in seconds.items():
-            if kind == "ended":
-                with operator(plane) as middle:
-                    middle.until_visited(count)
+            with operator(plane) as first:
+                first.until_visited(count)
+                if kind == "ended":
                     _finish_all(plane)
-                    middle.until_visited(2 * count)
-                if _finished(plane) < count:
-                    raise SystemExit("not every TrainingJob has ended: nothing to measure")
+                    first.until_phase("Succeeded", count)
+                else:
+                    first.until_phase("Starting", count)
             for _ in range(repeats):
+                look_busy(plane)
                 before = sum(writes(plane.audit_log, MANAGED_BY).values())
                 with operator(plane) as again:
                     took.append(again.until_visited(count))
                     memory.append(again.memory())
+                    time.sleep(QUIET)
                 sent[kind].append(sum(writes(plane.audit_log, MANAGED_BY).values()) - before)
-    for kind, goal in (("running", 15.0), ("ended", 15.0)):
-        yield single(f"restart with {count:,} {kind}", "s", seconds[kind], goal=goal)
-        yield single(f"  its writes, {kind}", "", sent[kind], goal=0.0)
+    for kind, took in seconds.items():
+        yield single(f"restart with {count:,} {kind}", "s", took, goal=15.0)
+        words = f"  writes by it, and in {QUIET:.0f} s after, {kind}"
+        yield single(words, "", sent[kind], goal=0.0)
     yield single("  memory after it", "MB", memory, goal=250.0)

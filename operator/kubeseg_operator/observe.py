@@ -19,7 +19,13 @@ _MAX_EVENTS = "50"
 def observed(store: Store, job: JobView, report: Progress | None) -> Observed:
     """What the store knows of the children of this very TrainingJob."""
     children = tuple(child for child in store.children(job.key) if _is_of(child, job))
-    return Observed(children=children, pods=store.pods(job.key), progress=report)
+    return Observed(
+        children=children,
+        pods=store.pods(job.key),
+        progress=report,
+        last_taken_up=store.last_taken_up,
+        last_placed=store.last_placed,
+    )
 
 
 def _is_of(child: Child, job: JobView) -> bool:

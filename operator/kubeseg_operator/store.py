@@ -50,6 +50,8 @@ class Store:
         #: of them is old. To a watch by label an object is gone that has only lost the label: what
         #: is told of it in a newer version, or read live, brings it back.
         self._gone: dict[str, float] = {}
+        #: When the Job controller last took up a Job, and the scheduler last placed a pod.
+        self.last_taken_up = self.last_placed = ""
 
     def __iter__(self) -> Iterator[JobView]:
         return iter(list(self._jobs.values()))
@@ -118,6 +120,7 @@ class Store:
         if known and known.uid != child.uid and known.created > child.created:
             return False
         family.children[child.name] = child
+        self.last_taken_up = max(self.last_taken_up, child.started or "")
         return True
 
     def drop_child(self, key: Key, name: str, uid: str, version: str | None = None) -> bool:
@@ -145,6 +148,7 @@ class Store:
         if known and known.uid == pod.uid and (known.gone or _older(pod.version, known.version)):
             return False
         family.pods[pod.name] = _with_leaving(pod, known)
+        self.last_placed = max(self.last_placed, pod.scheduled_at or "")
         return True
 
     def drop_pod(self, key: Key, pod: Pod) -> bool:

@@ -13,7 +13,7 @@ from kubeseg_types.spec import TrainingJobSpec
 #: Seconds that a Job may be without a pod, or a pod on its node without a container.
 PATIENCE = 15.0
 #: Seconds after which a Job without a pod is looked at for a reason, and after which one that the
-#: Job controller has not taken up is reported.
+#: Job controller has not taken up is reported, where it takes up no other either.
 FIRST_LOOK, CONTROLLER_PATIENCE = 3.0, 120.0
 #: Seconds that a scheduler may take for a first look: one that the user names, and the cluster's
 #: own, which in a burst of thousands needs minutes.
@@ -47,17 +47,25 @@ def hold_up(
     if spec.resource_claims:
         patience = PATIENCE
     waits = pod.node is None and not pod.deleting
-    if waits and not draft.again_at(pod.created, patience):
+    since = pod.created
+    if patience == BURST_PATIENCE:
+        since = max(since, _busy(draft, draft.seen.last_placed))
+    if waits and not draft.again_at(since, patience):
         return obstacles.not_taken_up(pod, spec)
     return None
+
+
+def _busy(draft: Draft, last: str) -> str:
+    """`last`, when others were served; "" where it lies ahead: somebody else may have put it."""
+    return last if last <= draft.time else ""
 
 
 def _without_pod(draft: Draft, spec: TrainingJobSpec, child: Child) -> Obstacle | Ask | None:
     if child.started is None:
         # In a burst the Job controller needs minutes: that is no obstacle yet. One that waited in
         # a queue is taken up when it is admitted, which is when the deadline's clock began.
-        queued = draft.spec.queue_name is not None
-        since = max(child.created, (draft.status.start_time if queued else None) or "")
+        admitted = draft.status.start_time if draft.spec.queue_name is not None else None
+        since = max(child.created, admitted or "", _busy(draft, draft.seen.last_taken_up))
         if draft.again_at(since, CONTROLLER_PATIENCE):
             return None
         return obstacles.no_controller(child)

@@ -51,6 +51,10 @@ class Observed:
     answers: Mapping[Ask, tuple[Raw, ...]] = field(default_factory=dict)
     #: Why the Job that was reserved can't be made.
     refusal: Obstacle | None = None
+    #: When the Job controller last took up a Job and the scheduler last placed a pod, of any
+    #: TrainingJob: in a burst they are busy, not away.
+    last_taken_up: str = ""
+    last_placed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

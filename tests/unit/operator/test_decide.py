@@ -179,6 +179,36 @@ def test_where_an_attempt_stands(seen: Observed, expected: tuple[str, str]) -> N
     assert kinds(decision) == []
 
 
+LONG_AGO = at(-121)
+UNTAKEN = Observed(children=(child(started=None, creationTimestamp=LONG_AGO),))
+UNPLACED = Observed(children=(child(),), pods=(pending(node=None, creationTimestamp=LONG_AGO),))
+
+
+@pytest.mark.parametrize("seen", [UNTAKEN, UNPLACED])
+@pytest.mark.parametrize(
+    ("last", "phase"),
+    [
+        (LONG_AGO, "Blocked"),
+        (at(-100), "Starting"),
+        # Somebody's lie, or a clock that is ahead: it doesn't silence the question for ever.
+        (at(1000), "Blocked"),
+    ],
+)
+def test_in_a_burst_who_serves_others_is_busy_and_not_away(
+    seen: Observed, last: str, phase: str
+) -> None:
+    decision = look(job(status=BASE), replace(seen, last_taken_up=last, last_placed=last))
+    assert standing(decision)[0] == phase
+    if phase == "Starting":
+        assert decision.requeue_after == pytest.approx(20)
+
+
+def test_another_scheduler_is_not_judged_by_the_clusters_own() -> None:
+    other = job(spec={"schedulerName": "binpack"}, status=BASE)
+    seen = replace(UNPLACED, last_placed=at(-1))
+    assert standing(look(other, seen)) == ("Blocked", "NotScheduled")
+
+
 @pytest.mark.parametrize(
     ("seen", "question"),
     [

@@ -165,3 +165,14 @@ def test_old_news_does_not_bring_back_a_job_that_was_not_found() -> None:
     assert store.drop_job(KEY, known.uid)
     assert not store.put_job(replace(known, version="110"))
     assert store.put_job(replace(known, version="120"))
+
+
+def test_it_knows_when_a_controller_and_a_scheduler_last_did_something() -> None:
+    store = Store()
+    assert (store.last_taken_up, store.last_placed) == ("", "")
+    store.put_child(KEY, child_view(raw_child(started=at(-50))))
+    store.put_child(Key("other", "job"), child_view(raw_child(started=at(-70), uid="another")))
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(-40)}
+    store.put_pod(KEY, pod_view(raw_pod(conditions=[scheduled])))
+    store.put_pod(KEY, pod_view(raw_pod(conditions=[], uid="another")))
+    assert (store.last_taken_up, store.last_placed) == (at(-50), at(-40))
