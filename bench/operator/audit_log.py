@@ -35,13 +35,14 @@ def writes(audit_log: Path, agent: str) -> Counter[str]:
     return found
 
 
-def creations(audit_log: Path, resource: str) -> dict[str, float]:
-    """Seconds since the epoch at which each object of `resource` had been made, by name."""
+def creations(audit_log: Path, resource: str, namespace: str) -> dict[str, float]:
+    """Seconds since the epoch at which each object in `namespace` had been made, by name."""
     found = {}
     for entry in _entries(audit_log, '"verb":"create"'):
         what = entry["objectRef"]
         made = entry.get("responseStatus", {}).get("code") == 201
-        if made and what["resource"] == resource and not what.get("subresource"):
+        there = (what["resource"], what.get("namespace")) == (resource, namespace)
+        if made and there and not what.get("subresource"):
             moment = datetime.fromisoformat(entry["stageTimestamp"]).timestamp()
             found[what.get("name", "")] = moment
     return found

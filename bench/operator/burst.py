@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 from bench import ENVIRONMENT, ROOT
 from bench.operator.audit_log import creations, writes
 from bench.operator.bare import bare
-from bench.operator.load import client_of, make_jobs, take_up_another, until_children
+from bench.operator.load import NAMESPACE, client_of, make_jobs, take_up_another, until_children
 from bench.operator.ours import operator
 from bench.operator.plane import Plane, control_plane
 from bench.report import Measure, compare, single
 from kubeseg_types.names import MANAGED_BY
 
 DEADLINE = 600.0
+#: Seconds between the Jobs that the stand-in of the Job controller takes up.
+BUSY_EVERY = 30.0
 
 
 def _naive(plane: Plane, count: int) -> float:
@@ -55,18 +59,30 @@ def prepare(plane: Plane, count: int) -> None:
     asyncio.run(make())
 
 
-def look_busy(plane: Plane) -> None:
-    """Stand in for a Job controller that has just taken up another Job.
+@contextlib.contextmanager
+def busy_controller(plane: Plane) -> Iterator[None]:
+    """Stand in for a Job controller that takes up others' Jobs all the time, and none of ours.
 
-    None runs, and Jobs that are not taken up for two minutes are reported: in a burst that is busy,
-    they are not.
+    None runs, and Jobs that are not taken up for two minutes would be reported.
     """
+    over = threading.Event()
 
     async def take_up() -> None:
         async with client_of(plane.kubeconfig) as client:
             await take_up_another(client)
 
-    asyncio.run(take_up())
+    def work() -> None:
+        while not over.is_set():
+            asyncio.run(take_up())
+            over.wait(BUSY_EVERY)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        worker.join()
 
 
 def rate(plane: Plane, count: int, alive: Callable[[], bool]) -> float:
@@ -82,7 +98,7 @@ def rate(plane: Plane, count: int, alive: Callable[[], bool]) -> float:
 
 def _a_second(plane: Plane, count: int) -> float:
     """Jobs a second from the first to the last, as the API server has noted them."""
-    made = creations(plane.audit_log, "jobs").values()
+    made = creations(plane.audit_log, "jobs", NAMESPACE).values()
     if len(made) != count:
         raise SystemExit(f"the audit log tells of {len(made)} of {count} Jobs: it was cut")
     return (count - 1) / (max(made) - min(made))
@@ -90,7 +106,7 @@ def _a_second(plane: Plane, count: int) -> float:
 
 def _ours(plane: Plane, count: int) -> tuple[float, dict[str, float]]:
     prepare(plane, count)
-    with operator(plane) as running:
+    with busy_controller(plane), operator(plane) as running:
         made = rate(plane, count, running.lives)
         running.until_visited(count)
         sent = writes(plane.audit_log, MANAGED_BY)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.operator.burst import look_busy, prepare, rate, sent_only
+from bench.operator.burst import busy_controller, prepare, rate, sent_only
 from bench.operator.ours import operator
 from bench.operator.plane import control_plane
 from bench.report import Measure, compare, single
@@ -39,14 +39,14 @@ def _start() -> float:
 def _measure(jobs: int, start: float) -> Size:
     with control_plane() as plane:
         prepare(plane, jobs)
-        with operator(plane) as running:
-            made = rate(plane, jobs, running.lives)
-            running.until_visited(jobs)
-            processor = 1000 * (running.processor() - start) / jobs
-            memory = running.memory()
-        look_busy(plane)
-        with operator(plane) as again:
-            restart = again.until_visited(jobs)
+        with busy_controller(plane):
+            with operator(plane) as running:
+                made = rate(plane, jobs, running.lives)
+                running.until_visited(jobs)
+                processor = 1000 * (running.processor() - start) / jobs
+                memory = running.memory()
+            with operator(plane) as again:
+                restart = again.until_visited(jobs)
     with control_plane() as plane:
         bare = sent_only(plane, jobs)
     return Size(jobs, made, bare, processor, memory, restart)

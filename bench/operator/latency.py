@@ -179,8 +179,8 @@ def latency(count: int) -> Iterator[Measure]:
 
     with control_plane() as plane, operator(plane):
         epochs = asyncio.run(measure(plane))
-        wanted = creations(plane.audit_log, "trainingjobs")
-        made = creations(plane.audit_log, "jobs")
+        wanted = creations(plane.audit_log, "trainingjobs", NAMESPACE)
+        made = creations(plane.audit_log, "jobs", NAMESPACE)
     names = [key_of(number).name for number in range(1, count + 1)]
     jobs = [1000 * (made[f"{name}-1"] - wanted[name]) for name in names]
     yield single("TrainingJob created → Job created", "ms", jobs, goal=100.0)

@@ -18,9 +18,7 @@ from kubeseg_operator.views import Key
 from kubeseg_types.names import API_VERSION, KIND, LABEL_JOB
 
 T = TypeVar("T")
-NAMESPACE = "load"
-#: Label of Jobs that belong to none of the TrainingJobs.
-ANOTHER = "another"
+NAMESPACE, ELSEWHERE = "load", "elsewhere"
 #: Requests in flight.
 FLIGHT = 64
 
@@ -75,10 +73,11 @@ async def together(items: Iterable[T], work: Callable[[T], Awaitable[Any]]) -> N
 
 async def make_jobs(client: Client, count: int) -> None:
     """`count` TrainingJobs in their namespace."""
-    await client.create(
-        "/api/v1/namespaces",
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-    )
+    for name in (NAMESPACE, ELSEWHERE):
+        await client.create(
+            "/api/v1/namespaces",
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}},
+        )
     path = job_path(Key(NAMESPACE, ""))
 
     async def make(number: int) -> None:
@@ -88,14 +87,14 @@ async def make_jobs(client: Client, count: int) -> None:
 
 
 async def take_up_another(client: Client) -> None:
-    """One more Job, of no TrainingJob that there is, which has been taken up now."""
+    """One more Job, of no TrainingJob that there is and elsewhere, has been taken up now."""
     container = {"name": "none", "image": "none"}
     pod = {"spec": {"restartPolicy": "Never", "containers": [container]}}
-    meta = {"generateName": "another-", "labels": {LABEL_JOB: ANOTHER}}
+    meta = {"generateName": "another-", "labels": {LABEL_JOB: "another"}}
     made = await client.create(
-        children_path(NAMESPACE), {"metadata": meta, "spec": {"template": pod}}
+        children_path(ELSEWHERE), {"metadata": meta, "spec": {"template": pod}}
     )
-    path = children_path(NAMESPACE, f"{made['metadata']['name']}/status")
+    path = children_path(ELSEWHERE, f"{made['metadata']['name']}/status")
     await client.replace(path, made | {"status": {"startTime": stamp(utc_now())}})
 
 

@@ -89,31 +89,48 @@ def of_pod(
     """What the pod's own status tells, and of a pull its events."""
     if images.waits(pod):
         return images.of_pull(pod, spec, image, events)
+    said = clip(pod.waiting_message.rstrip("."), MAX_QUOTED)
     if pod.waiting == "CreateContainerConfigError":
         return Obstacle(
             "ConfigMissing",
-            clip(
-                f"what spec.env refers to is not there: {pod.waiting_message}. Create it, and the "
-                "job goes on by itself.",
-                MAX_WORDS,
-            ),
+            f"what spec.env refers to is not there: {said}. Create it, and the job goes on by "
+            "itself.",
         )
     if pod.waiting in _START_REASONS:
         return Obstacle(
-            "ContainerStart", clip(f"the container can't start: {pod.waiting_message}", MAX_WORDS)
+            "ContainerStart",
+            f"the container can't start: {said}. Look whether spec.image ({spec.image or image}) "
+            f"is a kubeseg trainer for {_node_of(pod)}'s processor.{EDITED} If others can't start "
+            f"there either, it is the node: {_elsewhere(pod)}.",
         )
     return None
 
 
-def of_events(events: Iterable[Raw], spec: TrainingJobSpec) -> Obstacle | None:
+def _node_of(pod: Pod) -> str:
+    return f"node {pod.node}" if pod.node else "its node"
+
+
+def _elsewhere(pod: Pod) -> str:
+    """How a pod that its node can't start comes to another."""
+    node = pod.node or "NODE"
+    return f"kubectl cordon {node}, then kubectl delete pod {pod.name}, which has a new one made"
+
+
+def of_events(events: Iterable[Raw], pod: Pod, spec: TrainingJobSpec) -> Obstacle | None:
     """A pod that has a node and hangs: why, from its events; None where it only needs time."""
     event = latest(events, _TELLING)
     if event is None or event.get("reason") in _GOING_ON:
         return None
     words = str(event.get("message", ""))
     if event.get("reason") == "FailedCreatePodSandBox":
-        return Obstacle("PodSandbox", clip(f"the node can't make the pod: {words}", MAX_WORDS))
-    return volumes.of_mount(words, spec)
+        said = clip(words.rstrip("."), MAX_QUOTED)
+        return Obstacle(
+            "PodSandbox",
+            f"{_node_of(pod)} can't make the pod: {said}. It tries again by itself; if that does "
+            f"not help, look at its network and its container runtime, or leave it: "
+            f"{_elsewhere(pod)}.",
+        )
+    return volumes.of_mount(words, pod, spec)
 
 
 _GOING_ON = frozenset({"Pulling", "Pulled", "Created", "Started"})
@@ -181,12 +198,21 @@ def no_pod(
                 return Obstacle(reason, f"{what}: {quoted}. Have it changed to fit.")
             edited = EDITED if "spec" in what + remedy else ""
             return Obstacle(reason, f"{what}: {quoted}. {remedy}{edited}")
-    return Obstacle("PodRefused", f"the pod can't be made: {quoted}") if words else None
+    if not words:
+        return None
+    remedy = "Look at what spec adds to the pod, or ask who runs the cluster."
+    return Obstacle(
+        "PodRefused", f"the pod can't be made: {quoted}. {remedy}{'' if errand else EDITED}"
+    )
 
 
 def silent(child: Child) -> Obstacle:
     """A Job that the controller has taken up, without a pod or a reason."""
-    return Obstacle("NoPod", f"Job {child.name} has no pod, and no event says why.")
+    return Obstacle(
+        "NoPod",
+        f"Job {child.name} has no pod, and no event says why: look at kube-controller-manager's "
+        f"log, or have it made anew (kubectl delete job {child.name}).",
+    )
 
 
 def no_controller(child: Child) -> Obstacle:

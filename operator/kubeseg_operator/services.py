@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubeseg_operator.client import ApiError, Client
-from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
+from kubeseg_operator.obstacle import MAX_QUOTED, Obstacle
 from kubeseg_operator.outcome import clip
 from kubeseg_operator.rendezvous import as_wished
 from kubeseg_operator.views import JobView, Raw, owner_uid
@@ -72,5 +72,15 @@ async def _keep(client: Client, job: JobView, found: Raw, manifest: Raw) -> Obst
 
 
 def _refused(error: ApiError) -> Obstacle:
-    words = f"the API server refuses the workers' Service: {error.message}"
-    return Obstacle("ServiceRefused", clip(words, MAX_WORDS))
+    said = clip(error.message.rstrip("."), MAX_QUOTED)
+    if "exceeded quota" in said:
+        remedy = "Remove a Service of the namespace, or have the quota raised"
+    elif "cannot" in said and "resource" in said:
+        remedy = "Whoever runs the operator must give it this right"
+    else:
+        remedy = "Ask who runs the cluster"
+    return Obstacle(
+        "ServiceRefused",
+        f"the API server refuses the Service by which the workers find each other: {said}. "
+        f"{remedy}; the job goes on by itself.",
+    )

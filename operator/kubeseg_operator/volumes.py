@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from kubeseg_operator.obstacle import MAX_QUOTED, MAX_WORDS, Obstacle
 from kubeseg_operator.outcome import clip
-from kubeseg_operator.views import Raw
+from kubeseg_operator.views import Pod, Raw
 from kubeseg_types.spec import TrainingJobSpec
 
 REMEDY = (
@@ -67,7 +67,7 @@ def _wish(claim: Sequence[Raw]) -> str:
     return f" ({modes}, {named})" if spec else ""
 
 
-def of_mount(words: str, spec: TrainingJobSpec) -> Obstacle:
+def of_mount(words: str, pod: Pod, spec: TrainingJobSpec) -> Obstacle:
     """A kubelet or the attach controller can't bring a volume to the pod."""
     name = spec.workspace.claim_name
     if "Multi-Attach error" in words:
@@ -77,4 +77,11 @@ def of_mount(words: str, spec: TrainingJobSpec) -> Obstacle:
             "use a ReadWriteMany claim."
         )
         return Obstacle("WorkspaceInUse", clip(sentence, MAX_WORDS))
-    return Obstacle("VolumeMount", clip(f"a volume can't be mounted: {words}", MAX_WORDS))
+    node = f"node {pod.node}" if pod.node else "the node"
+    said = clip(words.rstrip("."), MAX_QUOTED)
+    return Obstacle(
+        "VolumeMount",
+        f"a volume can't be mounted: {said}. {node[0].upper()}{node[1:]} tries again by itself, "
+        "and the job goes on once it works: see that it reaches the storage of workspace claim "
+        f'"{name}" (kubectl describe pvc {name}; kubectl describe pod {pod.name}).',
+    )

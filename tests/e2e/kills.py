@@ -62,6 +62,13 @@ class Killer:
             self.told.append(target)
             self.trainers.update([uid] if uid else [])
 
+    def freeze(self) -> None:
+        """Stop all processes of a training, which notice nothing of it."""
+        _, pids = self._a_training()
+        assert pids, "no training runs"
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+
     def pause(self) -> float:
         """Seconds until the next one."""
         return self._random.uniform(2, 8)

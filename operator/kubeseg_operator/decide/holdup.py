@@ -42,7 +42,7 @@ def hold_up(
     if obstacle is not None:
         return obstacle
     if pod.scheduled_at:
-        return _hanging(draft, spec, pod.scheduled_at)
+        return _hanging(draft, spec, pod, pod.scheduled_at)
     patience = SCHEDULER_PATIENCE if spec.scheduler_name else BURST_PATIENCE
     if spec.resource_claims:
         patience = PATIENCE
@@ -105,10 +105,12 @@ def _node(raw: dict[str, object]) -> Node:
     return node_of(raw, held if isinstance(held, dict) else None)
 
 
-def _hanging(draft: Draft, spec: TrainingJobSpec, scheduled_at: str) -> Obstacle | Ask | None:
+def _hanging(
+    draft: Draft, spec: TrainingJobSpec, pod: Pod, scheduled_at: str
+) -> Obstacle | Ask | None:
     if draft.again_at(scheduled_at, PATIENCE):
         return None
     if Ask.POD_EVENTS not in draft.seen.confirmed:
         return Ask.POD_EVENTS
     draft.again_after(LOOK_AGAIN)
-    return obstacles.of_events(draft.seen.events, spec)
+    return obstacles.of_events(draft.seen.events, pod, spec)

@@ -146,8 +146,8 @@ MUTANTS = (
     Mutant(
         "the-queue-counts-as-patience",
         "decide.holdup",
-        "        queued = draft.spec.queue_name is not None\n",
-        "        queued = False\n",
+        "admitted = draft.status.start_time if draft.spec.queue_name is not None else None",
+        "admitted = None",
     ),
     # Several workers.
     Mutant(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubeseg_operator.decide import Ask, Observed
-from kubeseg_operator.obstacle import EDITED, Obstacle
+from kubeseg_operator.obstacle import EDITED, MAX_WORDS, Obstacle
 from kubeseg_operator.obstacles import no_pod, not_taken_up, of_events, of_pod
 from tests.support.operator_decisions import look, pending
 from tests.support.operator_objects import at, attempt, child, job, pod
@@ -338,14 +338,18 @@ MULTI = (
         (
             [("FailedMount", "new", 2), ("FailedMount", "old", 1), ("Scheduled", "x", 3)],
             "VolumeMount",
-            "a volume can't be mounted: new",
+            "a volume can't be mounted: new. Node gpu-1 tries again by itself",
         ),
         (
             [("FailedAttachVolume", MULTI, 1)],
             "WorkspaceInUse",
             'another node holds the volume of workspace claim "kubeseg-workspace"',
         ),
-        ([("FailedCreatePodSandBox", "no address", 1)], "PodSandbox", "no address"),
+        (
+            [("FailedCreatePodSandBox", "no address", 1)],
+            "PodSandbox",
+            "node gpu-1 can't make the pod: no address. It tries again by itself",
+        ),
         # The first try of a mount failed, the next did not: the image is on its way.
         ([("FailedMount", "not yet", 1), ("Pulling", "image", 2)], None, ""),
         ([("Scheduled", "x", 3)], None, ""),
@@ -356,6 +360,55 @@ def test_the_newest_event_of_a_pod_that_hangs_counts(
     events: list[tuple[str, str, int]], reason: str | None, words: str
 ) -> None:
     raw = [{"reason": r, "message": m, "lastTimestamp": at(n)} for r, m, n in events]
-    found = of_events(raw, spec())
+    found = of_events(raw, pod(node="gpu-1"), spec())
     assert (found.reason if found else None) == reason
     assert words in (found.message if found else "")
+
+
+STRANGE = "something nobody has foreseen" + 1000 * "!"
+HUNG = pod(node="gpu-1")
+
+
+@pytest.mark.parametrize(
+    ("found", "remedy"),
+    [
+        (
+            of_pod(
+                pod(
+                    node="gpu-1",
+                    state={"waiting": {"reason": "RunContainerError", "message": STRANGE}},
+                ),
+                spec(),
+                "t:1",
+            ),
+            "Look whether spec.image (t:1) is a kubeseg trainer for node gpu-1's processor.",
+        ),
+        (
+            of_pod(
+                pod(
+                    state={"waiting": {"reason": "CreateContainerConfigError", "message": STRANGE}}
+                ),
+                spec(),
+                "t:1",
+            ),
+            "Create it, and the job goes on by itself.",
+        ),
+        (
+            of_events([{"reason": "FailedCreatePodSandBox", "message": STRANGE}], HUNG, spec()),
+            "kubectl cordon gpu-1, then kubectl delete pod job-1-0-abcde",
+        ),
+        (
+            of_events([{"reason": "FailedMount", "message": STRANGE}], HUNG, spec()),
+            "(kubectl describe pvc kubeseg-workspace; kubectl describe pod job-1-0-abcde).",
+        ),
+        (
+            no_pod([{"reason": "FailedCreate", "message": STRANGE}], spec()),
+            "Look at what spec adds to the pod, or ask who runs the cluster. An edit",
+        ),
+    ],
+)
+def test_a_remedy_stands_behind_whatever_words(found: Obstacle | None, remedy: str) -> None:
+    assert found is not None
+    assert STRANGE[:40] in found.message
+    assert remedy in found.message
+    assert len(found.message) < MAX_WORDS

@@ -8,7 +8,7 @@ import pytest
 
 from kubeseg_operator.builders import owner_reference
 from kubeseg_operator.client import ApiError, ApiUnreachableError
-from kubeseg_operator.obstacle import Obstacle
+from kubeseg_operator.obstacle import MAX_WORDS, Obstacle
 from kubeseg_operator.rendezvous import headless_service
 from kubeseg_operator.services import ensure_service
 from tests.support.fake_api import FakeApi, Fault
@@ -96,6 +96,21 @@ async def test_a_refusal_is_said_and_trouble_is_tried_again(code: int, refused: 
     else:
         with pytest.raises(ApiError):
             await ensure(api)
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ('services "job" is forbidden: exceeded quota: few', "Remove a Service of the namespace"),
+        ('User "x" cannot create resource "services"', "Whoever runs the operator must give it"),
+        (1000 * "no", "Ask who runs the cluster; the job goes on by itself."),
+    ],
+)
+async def test_a_refusal_comes_with_a_remedy(words: str, remedy: str) -> None:
+    obstacle = await ensure(FakeApi(faults=[Fault(lambda verb, _: verb == "POST", 403, words)]))
+    assert obstacle is not None
+    assert remedy in obstacle.message
+    assert len(obstacle.message) < MAX_WORDS
 
 
 async def test_a_lost_answer_does_no_harm() -> None:
