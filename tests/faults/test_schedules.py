@@ -49,6 +49,11 @@ FOUND = [
     ),
     # An old event brought a job back that was gone, and its clean-up with it.
     "run-goes-with-it seed=51341 w11:504-done watch:lag=12",
+    # Of two operators one had missed that a preempted pod had gone: they contradicted each other.
+    (
+        "queue-preempted-often seed=71136 w37:crash-after r17:429 watch:lag=0.5,repeat=0.2,cut=10 "
+        "kill@6.5 twin@15.3"
+    ),
 ]
 
 

@@ -35,6 +35,9 @@ def wait_in_queue(draft: Draft, attempt: Attempt, child: Child, live: list[Pod])
     # As of a suspended Job, the deadline's clock stops.
     draft.update(start_time=None)
     if live:
+        if Ask.PODS not in draft.seen.confirmed:
+            # A store that missed their end would contradict, for minutes, one that knows of it.
+            return draft.ask(Ask.PODS)
         draft.again_after(LOOK_AGAIN)
         words = f'attempt {attempt.number} lost its place in queue "{queue}": its pods are ending'
         return draft.decided(Standing(Phase.QUEUED, "Preempted", words))

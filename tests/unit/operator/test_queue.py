@@ -221,7 +221,9 @@ BEGUN = {"attempts": [running_attempt()], "phase": "Running", "progress": progre
 def test_preempted_the_attempt_goes_on_waiting() -> None:
     known = queued(**BEGUN)
     leaving = running_pod(known, deletionTimestamp=at(0))
-    decision = look(known, seen(leaving, found=None))
+    waiting = seen(leaving, found=None)
+    assert look(known, waiting).ask is Ask.PODS, "that it is there still, nobody may have told"
+    decision = look(known, replace(waiting, confirmed=waiting.confirmed | {Ask.PODS}))
     assert standing(decision) == ("Queued", "Preempted")
     assert decision.actions == (), "neither the Job nor its suspension is ours to touch"
     (waits,) = decision.status.attempts
