@@ -6,19 +6,37 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kubeseg_operator.client import ApiError, ApiUnreachableError, Client
 from kubeseg_operator.listing import take_all
 from kubeseg_operator.store import Store
-from kubeseg_operator.views import Raw
+from kubeseg_operator.views import version_number
 from kubeseg_operator.watched import CHILDREN, JOBS, KINDS, Intake
 
 log = logging.getLogger(__name__)
 
 
+class _Told(NamedTuple):
+    """An object, and the version of it that the API server has; None: it is gone."""
+
+    plural: str
+    uid: str
+    version: str | None
+
+    def is_known(self, known: str | None) -> bool:
+        """Whether a store that has version `known` has this, or something newer."""
+        if self.version is None or known is None:
+            return self.version is None and known is None
+        return version_number(known) >= version_number(self.version)
+
+    def __str__(self) -> str:
+        return f"{self.plural}/{self.uid}@{self.version or 'gone'}"
+
+
 @dataclass(slots=True)
 class Auditor:
-    """Compares store and API server. `missed` counts the lists in a row that told news."""
+    """Compares store and API server. `missed` counts the audits in a row that had to make good."""
 
     client: Client
     intake: Intake
@@ -66,28 +84,36 @@ class Auditor:
         if behind:
             await asyncio.sleep(self.patience)
             behind &= await self._behind()
-        if behind:
+        if not behind:
+            self.missed = 0
+            return
+        await self.load()
+        # What a list does not put right either is no fault of the watch.
+        now = {kind.plural: self._versions(kind.plural) for kind in KINDS}
+        made_good = {each for each in behind if each.is_known(now[each.plural].get(each.uid))}
+        if made_good:
             self.missed += 1
-            some = ", ".join(sorted(behind)[:5])
-            log.warning("watches have missed changes of %d objects: %s", len(behind), some)
-            await self.load()
+            some = ", ".join(sorted(map(str, made_good))[:5])
+            log.warning("watches have missed changes of %d objects: %s", len(made_good), some)
         else:
             self.missed = 0
 
-    async def _behind(self) -> set[str]:
-        """Objects whose version in the store isn't that of the API server, as kind/version/uid."""
-        behind: set[str] = set()
+    async def _behind(self) -> set[_Told]:
+        """What the API server tells and the store does not have."""
+        behind: set[_Told] = set()
         for kind in KINDS:
             known = self._versions(kind.plural)
             gone = set(known)
             for namespace in self.namespaces:
                 async for raw in self.client.list(kind.path(namespace), selector=kind.selector):
-                    slim = _slim(raw)
-                    gone.discard(slim["uid"])
-                    if known.get(slim["uid"]) != slim["version"]:
-                        behind.add(f"{kind.plural}/{slim['uid']}@{slim['version']}")
+                    meta = raw.get("metadata") or {}
+                    told = _Told(kind.plural, meta.get("uid", ""), meta.get("resourceVersion", ""))
+                    gone.discard(told.uid)
+                    news = known.get(told.uid) != told.version
+                    if news and self.intake.concerns(kind, raw):
+                        behind.add(told)
             # A watch that ends and begins anew tells nothing of what was deleted meanwhile.
-            behind |= {f"{kind.plural}/{uid}@gone" for uid in gone}
+            behind |= {_Told(kind.plural, uid, None) for uid in gone}
         return behind
 
     def _versions(self, plural: str) -> dict[str, str]:
@@ -97,8 +123,3 @@ class Auditor:
         if plural == CHILDREN.plural:
             return {c.uid: c.version for key in keys for c in self.store.children(key)}
         return {p.uid: p.version for key in keys for p in self.store.pods(key) if not p.gone}
-
-
-def _slim(raw: Raw) -> Raw:
-    meta = raw.get("metadata") or {}
-    return {"uid": meta.get("uid", ""), "version": meta.get("resourceVersion", "")}

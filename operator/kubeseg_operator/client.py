@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,6 +16,8 @@ from aiohttp.connector import Connection
 
 from kubeseg_operator.views import Raw
 from kubeseg_types.names import MANAGED_BY
+
+log = logging.getLogger(__name__)
 
 #: Seconds that an answer may take in all, and a connection to be there.
 TOTAL, CONNECT = 30.0, 10.0
@@ -94,7 +97,11 @@ class Client:
 
     async def __aenter__(self) -> Self:
         connector = _FencedConnector(
-            self._fence, limit=self._connections, tls=self._tls, once=self._once
+            # Each watch holds one for itself.
+            self._fence,
+            limit=0 if self._once else self._connections,
+            tls=self._tls,
+            once=self._once,
         )
         self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
         return self
@@ -167,7 +174,8 @@ class Client:
                     yield _event(line, path)
         except (aiohttp.ClientError, TimeoutError) as error:
             self._observe("WATCH", 0)
-            raise ApiUnreachableError(f"WATCH {path}: {str(error) or 'silence'}") from error
+            said = "silence" if isinstance(error, TimeoutError) else str(error) or "no answer"
+            raise ApiUnreachableError(f"WATCH {path}: {said}") from error
 
     async def create(self, path: str, body: Raw) -> Raw:
         """Create an object."""
@@ -224,7 +232,7 @@ async def _read(answer: aiohttp.ClientResponse, verb: str, path: str) -> Raw:
     try:
         content: Any = orjson.loads(text)
     except ValueError:
-        content = {"message": text[:500].decode(errors="replace")}
+        content = {"message": text[:500].decode(errors="replace").strip()}
     if answer.status >= 400:
         said = content if isinstance(content, dict) else {}
         raise ApiError(
@@ -267,8 +275,14 @@ class TokenFile:
         self._read_at, self._token = -lifetime, ""
 
     def headers(self) -> dict[str, str]:
-        """The Authorization header."""
+        """The Authorization header. Raises ApiUnreachableError where there was never a token."""
         now = time.monotonic()
         if now - self._read_at >= self._lifetime:
-            self._token, self._read_at = self._path.read_text().strip(), now
+            try:
+                self._token = self._path.read_text().strip()
+            except (OSError, ValueError) as error:
+                if not self._token:
+                    raise ApiUnreachableError(f"the token can't be read: {error}") from error
+                log.warning("the token can't be read again, the last one is used: %s", error)
+            self._read_at = now
         return {"Authorization": f"Bearer {self._token}"}

@@ -36,7 +36,7 @@ def connect() -> Connection:
     if os.environ.get("KUBERNETES_SERVICE_HOST") and (ACCOUNT / "token").exists():
         return _in_cluster()
     named = os.environ.get("KUBECONFIG", "").split(os.pathsep)
-    paths = [Path(path).expanduser() for path in named if path]
+    paths = [Path(os.path.expanduser(path)) for path in named if path]  # noqa: PTH111 - "~nobody"
     if not paths and HOME.expanduser().exists():
         paths = [HOME.expanduser()]
     if not paths:
@@ -47,16 +47,20 @@ def connect() -> Connection:
     try:
         context = kubeconfig.read(paths)
     except kubeconfig.KubeconfigError as error:
-        raise NoConnectionError(f"KUBECONFIG can't be used: {error}") from error
+        raise NoConnectionError(f"this kubeconfig can't be used: {error}") from error
     return Connection(context.server, context.tls, context.headers)
 
 
 def _in_cluster() -> Connection:
-    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+    host = os.environ["KUBERNETES_SERVICE_HOST"]
+    port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    authority = str(ACCOUNT / "ca.crt")
     token = TokenFile(ACCOUNT / "token")
-
-    namespace = (ACCOUNT / "namespace").read_text().strip()
-    tls = ssl.create_default_context(cafile=authority)
+    try:
+        namespace = (ACCOUNT / "namespace").read_text().strip()
+        tls = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+    except OSError as error:
+        raise NoConnectionError(
+            f"the service account in {ACCOUNT} is not whole: {error}"
+        ) from error
     return Connection(server, tls, token.headers, namespace)

@@ -21,6 +21,8 @@ ENV_LOST_NODE = "KUBESEG_LOST_NODE_SECONDS"
 ENV_PROBES_PORT = "KUBESEG_PROBES_PORT"
 ENV_METRICS_PORT = "KUBESEG_METRICS_PORT"
 ENV_LEASE = "KUBESEG_LEASE"
+ENV_LOG_LEVEL = "KUBESEG_LOG_LEVEL"
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 DEFAULT_IMAGE = "kubeseg-trainer:latest"
 
 
@@ -49,13 +51,29 @@ def read(in_cluster_namespace: str) -> Environment:
         lease=_lease(in_cluster_namespace),
         identity=_identity(),
         host=os.environ.get(ENV_POD_IP) or "127.0.0.1",
-        probes_port=int(os.environ.get(ENV_PROBES_PORT) or PROBES_PORT),
-        metrics_port=int(os.environ.get(ENV_METRICS_PORT) or METRICS_PORT),
+        probes_port=_port(ENV_PROBES_PORT, PROBES_PORT),
+        metrics_port=_port(ENV_METRICS_PORT, METRICS_PORT),
     )
 
 
 def _namespaces() -> list[str]:
-    return [name.strip() for name in os.environ.get(ENV_NAMESPACES, "").split(",") if name.strip()]
+    named = [name.strip() for name in os.environ.get(ENV_NAMESPACES, "").split(",")]
+    return [name for name in dict.fromkeys(named) if name]
+
+
+def _port(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise SystemExit(f"{name} must be a port between 1 and 65535, not {text!r}")
+    return int(text)
+
+
+def log_level() -> str:
+    """The level of the log. Raises SystemExit."""
+    level = (os.environ.get(ENV_LOG_LEVEL) or "INFO").upper()
+    if level not in _LEVELS:
+        raise SystemExit(f"{ENV_LOG_LEVEL} must be one of {', '.join(_LEVELS)}, not {level!r}")
+    return level
 
 
 def _settings() -> Settings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -18,7 +17,7 @@ from kubeseg_operator.environment import Environment
 from kubeseg_operator.leader import Leadership, LeadershipLostError
 from kubeseg_operator.metrics import JobCollector, OperatorCollector, OperatorMetrics
 from kubeseg_operator.poller import Poller
-from kubeseg_operator.probes import Servers
+from kubeseg_operator.probes import PortTakenError, Servers
 from kubeseg_operator.reconcile import Reconciler
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key
@@ -32,16 +31,16 @@ log = logging.getLogger("kubeseg_operator")
 
 async def _until_served(client: Client, namespaces: list[str | None]) -> None:
     """Wait until the CRD is installed and may be listed, and say so: a Lease comes only then."""
-    told = False
+    told = ""
     while True:
         try:
             for namespace in namespaces:
                 await client.get(JOBS.path(namespace), limit="1")
             return
         except (ApiError, ApiUnreachableError) as error:
-            if not told:
-                log.warning("TrainingJobs can't be listed yet, waiting: %s", error)
-                told = True
+            if told != str(error):
+                told = str(error)
+                log.warning("TrainingJobs can't be listed yet, waiting: %s", told)
             await asyncio.sleep(1)
 
 
@@ -100,7 +99,9 @@ async def _serve(connection: Connection, chosen: Environment) -> None:
         def ready() -> tuple[bool, str]:
             if leader and not leads.is_set():
                 return leader.standing()
-            return (True, "ok") if loaded.is_set() else (False, "starting")
+            if loaded.is_set():
+                return True, "ok"
+            return False, f"starting: {watches.waits_for()}".removesuffix(": ")
 
         servers = Servers(
             chosen.host,
@@ -155,14 +156,14 @@ async def _together(*parts: Coroutine[None, None, None]) -> None:
 def main() -> None:
     """Entry point; exit code 0 after SIGTERM or SIGINT, 1 where the Lease was lost."""
     logging.basicConfig(
-        level=os.environ.get("KUBESEG_LOG_LEVEL", "INFO").upper(),
+        level=environment.log_level(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stdout,
     )
     try:
         connection = connect()
         asyncio.run(serve(connection, environment.read(connection.namespace)))
-    except (NoConnectionError, LeadershipLostError) as error:
+    except (NoConnectionError, LeadershipLostError, PortTakenError) as error:
         raise SystemExit(f"kubeseg-operator: {error}") from error
 
 

@@ -9,7 +9,7 @@ from kubeseg_operator import images, quota, volumes
 from kubeseg_operator.nodes import Node, about_gpus, about_taints
 from kubeseg_operator.obstacle import EDITED, MAX_QUOTED, MAX_WORDS, Obstacle, latest
 from kubeseg_operator.outcome import clip
-from kubeseg_operator.views import Child, Pod, Raw
+from kubeseg_operator.views import DEFAULT_SCHEDULER, Child, Pod, Raw
 from kubeseg_types.spec import TrainingJobSpec
 
 
@@ -60,7 +60,7 @@ def gated(pod: Pod) -> Obstacle:
 
 def not_taken_up(pod: Pod, spec: TrainingJobSpec) -> Obstacle:
     """A pod of which the scheduler has said nothing."""
-    scheduler = spec.scheduler_name or "default-scheduler"
+    scheduler = spec.scheduler_name or DEFAULT_SCHEDULER
     if not spec.resource_claims:
         words = f'the scheduler "{scheduler}" has not looked at pod {pod.name}: is it running?'
         if spec.scheduler_name:

@@ -14,6 +14,10 @@ PROBES_PORT = 8081
 METRICS_PORT = 9090
 
 
+class PortTakenError(Exception):
+    """A port of probes or metrics can't be had."""
+
+
 class Servers:
     """`/healthz` and `/readyz` on one port, `/metrics` on another.
 
@@ -44,7 +48,14 @@ class Servers:
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             self._runners.append(runner)
-            await web.TCPSite(runner, self._host, port).start()
+            try:
+                await web.TCPSite(runner, self._host, port).start()
+            except OSError as error:
+                await self.__aexit__()
+                raise PortTakenError(
+                    f"{self._host}:{port} can't be listened on ({error.strerror}): set "
+                    "KUBESEG_PROBES_PORT and KUBESEG_METRICS_PORT to free ports"
+                ) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:

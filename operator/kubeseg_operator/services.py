@@ -22,6 +22,8 @@ async def ensure_service(client: Client, job: JobView, manifest: Raw) -> Obstacl
         try:
             found = await client.get(services_path(job.key.namespace, name))
         except ApiError as error:
+            if error.code == 403:
+                return _refused(error)
             if error.code != 404:
                 raise
         else:

@@ -6,11 +6,13 @@ confirmed by a live read before anything is concluded from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from math import inf
 
-from kubeseg_operator.views import Child, JobView, Key, Pod, version_number
+from kubeseg_operator.clock import stamp, utc_now
+from kubeseg_operator.views import DEFAULT_SCHEDULER, Child, JobView, Key, Pod, version_number
 
 
 @dataclass(slots=True)
@@ -43,14 +45,18 @@ def _with_leaving(pod: Pod, known: Pod | None) -> Pod:
 class Store:
     """TrainingJobs, their Jobs and Pods. Every change returns whether it told anything new."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime] = utc_now) -> None:
+        self._clock = clock
         self._jobs: dict[Key, JobView] = {}
         self._families: dict[Key, _Family] = {}
         #: UIDs that are gone for good, and in which version: what a slow watch or list still tells
         #: of them is old. To a watch by label an object is gone that has only lost the label: what
         #: is told of it in a newer version, or read live, brings it back.
         self._gone: dict[str, float] = {}
-        #: When the Job controller last took up a Job, and the scheduler last placed a pod.
+        #: Where the Jobs and pods are that are there, by UID.
+        self._keys: dict[str, Key] = {}
+        #: When the Job controller last took up a Job, and the cluster's scheduler last placed a
+        #: pod. Of their clocks, but never later than they were heard of.
         self.last_taken_up = self.last_placed = ""
 
     def __iter__(self) -> Iterator[JobView]:
@@ -76,6 +82,10 @@ class Store:
         """All Pods that name `key`; those that are gone too, until they are forgotten."""
         family = self._families.get(key)
         return tuple(family.pods.values()) if family else ()
+
+    def key_of(self, uid: str) -> Key | None:
+        """Where the Job or pod with this UID is, unless it is gone."""
+        return self._keys.get(uid)
 
     def put_job(self, job: JobView) -> bool:
         """Keep `job` unless a newer version, or its end, is known."""
@@ -120,7 +130,8 @@ class Store:
         if known and known.uid != child.uid and known.created > child.created:
             return False
         family.children[child.name] = child
-        self.last_taken_up = max(self.last_taken_up, child.started or "")
+        self._keys[child.uid] = key
+        self.last_taken_up = self._later(self.last_taken_up, child.started)
         return True
 
     def drop_child(self, key: Key, name: str, uid: str, version: str | None = None) -> bool:
@@ -137,6 +148,7 @@ class Store:
             self._bury(uid, version_number(version))
         if family is None or known is None or known.uid != uid:
             return False
+        self._keys.pop(uid, None)
         del family.children[name]
         self._tidy(key)
         return True
@@ -148,15 +160,21 @@ class Store:
         if known and known.uid == pod.uid and (known.gone or _older(pod.version, known.version)):
             return False
         family.pods[pod.name] = _with_leaving(pod, known)
-        self.last_placed = max(self.last_placed, pod.scheduled_at or "")
+        self._keys[pod.uid] = key
+        if pod.scheduler == DEFAULT_SCHEDULER:
+            self.last_placed = self._later(self.last_placed, pod.scheduled_at)
         return True
 
     def drop_pod(self, key: Key, pod: Pod) -> bool:
         """`pod` is gone; what was last seen of it tells how it ended, and is kept for that."""
         family = self._families.get(key)
+        if self._keys.get(pod.uid) == key:
+            del self._keys[pod.uid]
         if key not in self._jobs:
-            if family is None or family.pods.pop(pod.name, None) is None:
+            known = family.pods.get(pod.name) if family else None
+            if family is None or known is None or known.uid != pod.uid:
                 return False
+            del family.pods[pod.name]
             self._tidy(key)
             return True
         family = self._families.setdefault(key, _Family())
@@ -177,6 +195,11 @@ class Store:
                 if not (pod.gone and pod.attempt < below_attempt)
             }
             self._tidy(key)
+
+    def _later(self, last: str, told: str | None) -> str:
+        if told is None or told <= last:
+            return last
+        return max(last, min(told, stamp(self._clock())))
 
     def _bury(self, uid: str, version: float = inf) -> None:
         self._gone[uid] = version

@@ -24,6 +24,7 @@ from kubeseg_types.names import (
 Raw = dict[str, Any]
 #: Set by the Job controller on each pod that it makes.
 LABEL_CONTROLLER = "batch.kubernetes.io/controller-uid"
+DEFAULT_SCHEDULER = "default-scheduler"
 _GARBAGE_COLLECTORS = frozenset({"foregroundDeletion", "orphan"})
 _COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 
@@ -101,6 +102,8 @@ class Pod:
     #: Which of several workers.
     index: int
     node: str | None
+    #: The scheduler that it is left to.
+    scheduler: str
     ip: str | None
     phase: str
     reason: str
@@ -173,11 +176,17 @@ def _index(meta: Raw) -> int:
     return _number(told or (meta.get("annotations") or {}).get(_COMPLETION_INDEX))
 
 
+def job_key(raw: Raw) -> Key:
+    """The key of a TrainingJob of the API."""
+    meta = _meta(raw)
+    return Key(meta.get("namespace", ""), meta.get("name", ""))
+
+
 def job_view(raw: Raw) -> JobView:
     """A TrainingJob of the API."""
     meta = _meta(raw)
     return JobView(
-        key=Key(meta.get("namespace", ""), meta.get("name", "")),
+        key=job_key(raw),
         uid=meta.get("uid", ""),
         version=meta.get("resourceVersion", ""),
         generation=meta.get("generation", 0),
@@ -281,6 +290,7 @@ def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
         attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
         index=_index(meta),
         node=(raw.get("spec") or {}).get("nodeName"),
+        scheduler=(raw.get("spec") or {}).get("schedulerName") or DEFAULT_SCHEDULER,
         ip=status.get("podIP"),
         phase=status.get("phase", "Pending"),
         reason=status.get("reason", ""),

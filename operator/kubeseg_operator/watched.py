@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import (
+    Child,
     Key,
+    Pod,
     Raw,
     child_view,
+    job_key,
     job_view,
     key_of_child,
     key_of_labelled,
@@ -54,7 +57,8 @@ class Intake:
     def take(self, kind: Kind, raw: Raw, *, deleted: bool = False) -> bool:
         """One object; True where it was news."""
         try:
-            key, news = self._keep(kind, raw, deleted)
+            key = key_of(kind, raw)
+            news = key is not None and self._keep(kind, key, raw, deleted)
         except Exception:
             # One object's surprise must not end the watch of all others.
             name = (raw.get("metadata") or {}).get("name")
@@ -64,19 +68,38 @@ class Intake:
             self.enqueue(key)
         return news
 
-    def _keep(self, kind: Kind, raw: Raw, deleted: bool) -> tuple[Key | None, bool]:
+    def concerns(self, kind: Kind, raw: Raw) -> bool:
+        """Whether it belongs to a TrainingJob, as far as it can be read."""
+        try:
+            return key_of(kind, raw) is not None
+        except Exception:  # noqa: BLE001 - `take` has said what is wrong with it
+            return False
+
+    def _keep(self, kind: Kind, key: Key, raw: Raw, deleted: bool) -> bool:
         if kind is JOBS:
             job = job_view(raw)
             if deleted:
-                return job.key, self.store.drop_job(job.key, job.uid, for_good=True)
-            return job.key, self.store.put_job(job)
-        key = key_of_child(raw) if kind is CHILDREN else key_of_labelled(raw)
-        if key is None:
-            return None, False
-        if kind is CHILDREN:
-            child = child_view(raw)
-            if deleted:
-                return key, self.store.drop_child(key, child.name, child.uid, child.version)
-            return key, self.store.put_child(key, child)
-        pod = pod_view(raw)
-        return key, self.store.drop_pod(key, pod) if deleted else self.store.put_pod(key, pod)
+                return self.store.drop_job(key, job.uid, for_good=True)
+            return self.store.put_job(job)
+        one = child_view(raw) if kind is CHILDREN else pod_view(raw)
+        before = self.store.key_of(one.uid)
+        if before not in {None, key} and self._drop(before, one):
+            # Its label names another TrainingJob now: to the first it is gone.
+            self.enqueue(before)
+        if deleted:
+            return self._drop(key, one)
+        if isinstance(one, Child):
+            return self.store.put_child(key, one)
+        return self.store.put_pod(key, one)
+
+    def _drop(self, key: Key, one: Child | Pod) -> bool:
+        if isinstance(one, Child):
+            return self.store.drop_child(key, one.name, one.uid, one.version)
+        return self.store.drop_pod(key, one)
+
+
+def key_of(kind: Kind, raw: Raw) -> Key | None:
+    """The TrainingJob that an object belongs to, or is; None where its label names none."""
+    if kind is JOBS:
+        return job_key(raw)
+    return key_of_child(raw) if kind is CHILDREN else key_of_labelled(raw)

@@ -21,11 +21,14 @@ SILENCE = 90.0
 PATIENCE = 240.0
 #: Seconds between an end and the next try: the first, and the longest after failures in a row.
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+#: "Not now" or "not you": the version is as good as before, and thousands of objects need not be
+#: listed. After so many in a row they are nevertheless: it may be due to the version.
+_PASSING, _PATIENT_FOR = frozenset({401, 403, 429, 500, 502, 503, 504}), 5
 
 
 class Watch:
-    """One collection. An end without an error, and a broken connection, go on where it was; an
-    error, such as a version that the API server has forgotten (410), begins with a list again.
+    """One collection. It goes on where it was; where the API server has forgotten that version
+    (410), or does not accept it, it begins with a list again.
     """
 
     def __init__(
@@ -41,43 +44,51 @@ class Watch:
         self.kind, self.namespace = kind, namespace
         #: Set once it has been listed.
         self.listed = asyncio.Event()
+        #: Why it does not work at the moment.
+        self.trouble: str | None = None
         self._client, self._intake = client, intake
         self._silence, self._clock = silence, clock
         self._version: str | None = None
         self._told_at: float | None = None
+        #: Ends and errors since the last event.
+        self._failures = 0
+        #: Whether the trouble is that it may not.
+        self._rights = False
         self._path = kind.path(namespace)
+
+    def __str__(self) -> str:
+        return f"the watch of {self.kind.plural}" + (
+            f" in {self.namespace}" if self.namespace else ""
+        )
 
     @property
     def age(self) -> float | None:
-        """Seconds since it told something: a list, a beginning, an event, a bookmark.
+        """Seconds since it told something: that it begins, an event, a bookmark.
 
-        None where it has not been begun.
+        None where it has not been begun. A list doesn't count: it may work where no watch does.
         """
         return None if self._told_at is None else self._clock() - self._told_at
 
     async def run(self) -> None:
         """Watch for ever."""
-        pause = FIRST_PAUSE
-        self._told()
+        self._told_at = self._clock()
         while True:
-            told_at = self._told_at
             try:
                 if self._version is None:
                     await self._list()
                 await self._follow()
             except ApiError as error:
-                self._version = None
-                if error.code != 410:
-                    log.warning("a watch has to begin anew: %s", error)
+                self._failed(error.code, error)
+                if error.code not in _PASSING or (self._failures + 1) % _PATIENT_FOR == 0:
+                    self._version = None
             except ApiUnreachableError as error:
-                log.warning("a watch has lost its connection: %s", error)
-            pause = FIRST_PAUSE if self._told_at != told_at else min(2 * pause, LONGEST_PAUSE)
-            await asyncio.sleep(pause)
+                self._failed(0, error)
+            pause = FIRST_PAUSE * 2.0 ** min(self._failures, 20)
+            await asyncio.sleep(min(pause, LONGEST_PAUSE))
+            self._failures += 1
 
     async def _list(self) -> None:
-        version, _ = await take_all(self._client, self._intake, self.kind, self.namespace)
-        self._told()
-        self._version = version
+        self._version, _ = await take_all(self._client, self._intake, self.kind, self.namespace)
         self.listed.set()
 
     async def _follow(self) -> None:
@@ -95,9 +106,22 @@ class Watch:
                 if event["type"] != "BOOKMARK":
                     self._intake.take(self.kind, raw, deleted=event["type"] == "DELETED")
                 self._version = raw["metadata"]["resourceVersion"]
+                self._failures = 0
 
     def _told(self) -> None:
         self._told_at = self._clock()
+        if self.trouble is not None:
+            log.info("%s works again", self)
+            self.trouble = None
+
+    def _failed(self, code: int, error: Exception) -> None:
+        """Says so once, however often it is tried."""
+        if code == 410:
+            return
+        rights = code in {401, 403}
+        if self.trouble is None or self._rights != rights:
+            log.warning("%s does not work, and is tried again: %s", self, error)
+        self.trouble, self._rights = str(error), rights
 
 
 class Watches:
@@ -131,6 +155,14 @@ class Watches:
         for watch in self._all:
             await watch.listed.wait()
 
+    def waits_for(self) -> str:
+        """What the first lists still wait for, as a sentence; "" where all are there."""
+        missing = [watch for watch in self._all if not watch.listed.is_set()]
+        troubled = next((watch for watch in missing if watch.trouble), None)
+        if troubled:
+            return f"{troubled} does not begin: {troubled.trouble}"
+        return f"waits for the lists of {', '.join(w.kind.plural for w in missing)}" * bool(missing)
+
     def ages(self) -> Iterator[tuple[str, str, float]]:
         """Resource, namespace ("" for all) and seconds since each watch last told something."""
         for watch in self._all:
@@ -139,8 +171,9 @@ class Watches:
 
     def ill(self) -> str | None:
         """A sentence where a watch has stood still; a standby does not watch."""
-        for resource, namespace, age in self.ages():
-            if age > self._patience:
-                where = f" in {namespace}" if namespace else ""
-                return f"the watch of {resource}{where} has told nothing for {age:.0f} s"
+        for watch in self._all:
+            if (age := watch.age) is not None and age > self._patience:
+                return f"{watch} has told nothing for {age:.0f} s" + (
+                    f": {watch.trouble}" if watch.trouble else ""
+                )
         return None

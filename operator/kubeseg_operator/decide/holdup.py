@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kubeseg_operator import images, obstacles, volumes
+from kubeseg_operator.clock import add, parse, stamp
 from kubeseg_operator.decide.draft import Draft
 from kubeseg_operator.decide.model import Ask
 from kubeseg_operator.nodes import Node, node_of
@@ -18,6 +19,8 @@ FIRST_LOOK, CONTROLLER_PATIENCE = 3.0, 120.0
 #: Seconds that a scheduler may take for a first look: one that the user names, and the cluster's
 #: own, which in a burst of thousands needs minutes.
 SCHEDULER_PATIENCE, BURST_PATIENCE = 30.0, 120.0
+#: Seconds that others may be served before it.
+LONGEST_BUSY = 1800.0
 #: Seconds between looks at what is being waited for, where no watch would tell.
 LOOK_AGAIN = 15.0
 
@@ -49,15 +52,20 @@ def hold_up(
     waits = pod.node is None and not pod.deleting
     since = pod.created
     if patience == BURST_PATIENCE:
-        since = max(since, _busy(draft, draft.seen.last_placed))
+        since = _since(since, draft.seen.last_placed)
     if waits and not draft.again_at(since, patience):
         return obstacles.not_taken_up(pod, spec)
     return None
 
 
-def _busy(draft: Draft, last: str) -> str:
-    """`last`, when others were served; "" where it lies ahead: somebody else may have put it."""
-    return last if last <= draft.time else ""
+def _since(waits: str, others: str) -> str:
+    """From when patience counts: it `waits` since then, or others were served since, within reason:
+    what is passed over for long has another trouble.
+    """
+    created = parse(waits)
+    if created is None:
+        return waits
+    return max(waits, min(others, stamp(add(created, LONGEST_BUSY))))
 
 
 def _without_pod(draft: Draft, spec: TrainingJobSpec, child: Child) -> Obstacle | Ask | None:
@@ -65,7 +73,7 @@ def _without_pod(draft: Draft, spec: TrainingJobSpec, child: Child) -> Obstacle 
         # In a burst the Job controller needs minutes: that is no obstacle yet. One that waited in
         # a queue is taken up when it is admitted, which is when the deadline's clock began.
         admitted = draft.status.start_time if draft.spec.queue_name is not None else None
-        since = max(child.created, admitted or "", _busy(draft, draft.seen.last_taken_up))
+        since = _since(max(child.created, admitted or ""), draft.seen.last_taken_up)
         if draft.again_at(since, CONTROLLER_PATIENCE):
             return None
         return obstacles.no_controller(child)

@@ -11,6 +11,7 @@ from kubeseg_operator.client import ApiUnreachableError
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key
 from kubeseg_operator.watched import Intake
+from kubeseg_types.names import LABEL_JOB
 from tests.support.fake_api import FakeApi
 from tests.support.operator_objects import raw_child, raw_job, raw_pod
 
@@ -87,6 +88,35 @@ async def test_a_silent_watch_is_found_out_and_made_good(
         assert queued == [KEY] * count
     await audit._audit()
     assert audit.missed == 0
+
+
+@pytest.mark.parametrize("plural", ["jobs", "pods"])
+async def test_what_no_list_puts_right_is_no_fault_of_the_watch(api: FakeApi, plural: str) -> None:
+    """Whoever may make pods must not be able to have the operator ended."""
+    audit = auditor(api)
+    await audit.load()
+    strange = raw_child() if plural == "jobs" else raw_pod()
+    strange["metadata"] |= {"name": "strange", "uid": "strange", "labels": {LABEL_JOB: ""}}
+    strange["metadata"].pop("ownerReferences")
+    unreadable = raw_child() if plural == "jobs" else raw_pod()
+    unreadable["metadata"] |= {"name": "odd", "uid": "odd", "ownerReferences": 3}
+    api.put(plural, strange)
+    api.put(plural, unreadable)
+    for _ in range(3):
+        await audit._audit()
+        assert audit.missed == 0
+
+
+async def test_one_that_wanders_from_label_to_label_is_no_fault_of_the_watch(api: FakeApi) -> None:
+    audit = auditor(api)
+    await audit.load()
+    for name in ("a", "b", "c"):
+        labels = raw_pod()["metadata"]["labels"] | {LABEL_JOB: name}
+        api.change("pods", "team", "job-1-0-abcde", metadata={"labels": labels})
+        api.tell(audit.intake)
+        await audit._audit()
+        assert audit.missed == 0
+    assert len(audit.store.pods(Key("team", "c"))) == 1
 
 
 async def test_a_failed_audit_is_tried_again_soon(

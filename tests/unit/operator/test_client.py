@@ -174,3 +174,21 @@ def test_a_renewed_token_is_read(tmp_path: Path) -> None:
     file.write_text("two")
     assert kept.headers() == {"Authorization": "Bearer one"}
     assert fresh.headers() == {"Authorization": "Bearer two"}
+
+
+async def test_a_token_that_cannot_be_read_again_goes_on_counting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "token"
+    token = TokenFile(file, lifetime=0)
+    async with Client("http://127.0.0.1:1", headers=token.headers, tls=None) as client:
+        # There was never one: no call crashes of it.
+        with pytest.raises(ApiUnreachableError, match=r"the token can't be read: .*No such file"):
+            await client.get("/x")
+        with pytest.raises(ApiUnreachableError, match="the token can't be read"):
+            await anext(client.watch("/x", "1", told=lambda: None, silence=1))
+    file.write_text("one")
+    assert token.headers() == {"Authorization": "Bearer one"}
+    file.unlink()
+    assert token.headers() == {"Authorization": "Bearer one"}
+    assert "can't be read again, the last one is used" in caplog.text

@@ -190,8 +190,6 @@ UNPLACED = Observed(children=(child(),), pods=(pending(node=None, creationTimest
     [
         (LONG_AGO, "Blocked"),
         (at(-100), "Starting"),
-        # Somebody's lie, or a clock that is ahead: it doesn't silence the question for ever.
-        (at(1000), "Blocked"),
     ],
 )
 def test_in_a_burst_who_serves_others_is_busy_and_not_away(
@@ -201,6 +199,15 @@ def test_in_a_burst_who_serves_others_is_busy_and_not_away(
     assert standing(decision)[0] == phase
     if phase == "Starting":
         assert decision.requeue_after == pytest.approx(20)
+
+
+@pytest.mark.parametrize("seen", [UNTAKEN, UNPLACED])
+def test_what_is_passed_over_for_long_has_another_trouble(seen: Observed) -> None:
+    busy = replace(seen, last_taken_up=at(1760), last_placed=at(1760))
+    waits = job(status=BASE)
+    assert standing(look(waits, busy, after=1798))[0] == "Starting"
+    # Half an hour after it was made, and two minutes.
+    assert standing(look(waits, busy, after=1800))[0] == "Blocked"
 
 
 def test_another_scheduler_is_not_judged_by_the_clusters_own() -> None:

@@ -63,7 +63,8 @@ def certificate() -> tuple[bytes, bytes]:
         ({}, None),
         ({"token": "t"}, "Bearer t"),
         ({"tokenFile": "token"}, "Bearer from-file"),
-        ({"token": "t", "tokenFile": "token"}, "Bearer t"),
+        ({"token": "t\n", "tokenFile": "token"}, "Bearer t"),
+        ({"token": "", "tokenFile": "token", "exec": None}, "Bearer from-file"),
         ({"username": "a", "password": "b"}, f"Basic {base64.b64encode(b'a:b').decode()}"),
     ],
 )
@@ -92,39 +93,65 @@ def test_of_several_files_the_first_counts(tmp_path: Path) -> None:
     first = write(tmp_path / "first", config({"token": "1"}) | {"clusters": []})
     second = write(tmp_path / "second", config({"token": "2"}))
     third = write(tmp_path / "third", config({"token": "3"}, name="there"))
-    context = kubeconfig.read([first, second, third])
+    context = kubeconfig.read([tmp_path / "none", first, second, third])
     assert (context.server, context.headers()) == (
         "https://here:6443",
         {"Authorization": "Bearer 1"},
     )
 
 
+BASE64 = "must be base64 of a PEM file"
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("contexts: [", "while parsing"),
-        ("[1]", "config"),
-        ("{}", "no `current-context` is set"),
-        (config() | {"current-context": "there"}, "it has no context 'there'"),
-        (config() | {"clusters": []}, "it has no cluster 'here'"),
+        ("contexts: [", "no YAML: while parsing"),
+        (b"\xff\xfe\x00", "no YAML: "),
+        ("[" * 5000, "no YAML: "),
+        ("[1]", "must be a mapping, not list"),
+        ("users: 3", "`users`: Input should be a valid list"),
+        ("users: [3]", "`users.0`: Input should be a valid dictionary"),
+        ("users: [{}]", "users: `name`: Field required"),
+        ("{}", "no `current-context` is set: kubectl config use-context"),
+        ("current-context: {a: 1}", "`current-context`: Input should be a valid string"),
+        (config() | {"current-context": "there"}, "no context 'there' (it has: 'here')"),
+        (config() | {"clusters": []}, "it has no cluster 'here' (it has: none)"),
         (config() | {"users": []}, "it has no user 'here'"),
-        (config(cluster={"server": None}), "its cluster 'here' has no `server`"),
+        (config(cluster={"server": None}), "cluster 'here': `server`: Field required"),
+        (config(cluster={"server": "ftp://x"}), "`server`: must be an address such as https://"),
+        (config(cluster={"server": "https://x:port"}), "`server`: must be an address such as"),
         (config(cluster={"proxy-url": "http://p"}), "`proxy-url` is not supported"),
-        (config({"exec": {}}), "by `exec`, which is not supported: use a token"),
-        (config({"client-certificate-data": "%"}), "certificates or key"),
-        (config(cluster={"certificate-authority": "none.crt"}), "certificates or key"),
+        (config(cluster={"tls-server-name": "x"}), "`tls-server-name` is not supported"),
+        (
+            config(cluster={"insecure-skip-tls-verify": "false"}),
+            "`insecure-skip-tls-verify`: Input should be a valid boolean",
+        ),
+        (config({"exec": {"command": "aws"}}), "user 'here': `exec` is not supported: use"),
+        (config({"client-certificate-data": "%"}), f"`client-certificate-data`: {BASE64}"),
+        (config({"client-key-data": 3}), "`client-key-data`: Input should be a valid string"),
+        (config({"client-certificate": "c"}), "`client-certificate` and `client-key` must both"),
+        (config({"client-certificate": "c", "client-key": "k"}), "/c: No such file or directory"),
+        (config({"tokenFile": "none"}), "`tokenFile`: the token can't be read: "),
+        (config({"token": "a\nb"}), "`token`: must be one line of printable characters"),
+        (config(cluster={"certificate-authority": "none.crt"}), "none.crt: no certificates: No"),
+        (config(cluster={"certificate-authority-data": "eA=="}), "certificate-authority-data: no"),
     ],
 )
 def test_one_that_cannot_be_used_is_named_with_its_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Raw | str, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Raw | str | bytes, words: str
 ) -> None:
     path = tmp_path / "config"
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
     monkeypatch.setenv("KUBECONFIG", str(path))
     with pytest.raises(NoConnectionError) as raised:
         connect()
-    assert str(raised.value).startswith(f"KUBECONFIG can't be used: {path}: ")
+    assert str(raised.value).startswith(f"this kubeconfig can't be used: {path}: ")
     assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_none_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +160,10 @@ def test_none_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoConnectionError, match="KUBECONFIG names no file"):
         connect()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "gone"))
-    with pytest.raises(NoConnectionError, match=r"gone: .*No such file"):
+    with pytest.raises(NoConnectionError, match=r"gone: No such file or directory"):
+        connect()
+    monkeypatch.setenv("KUBECONFIG", "~nobodyatall/config")
+    with pytest.raises(NoConnectionError, match=r"nobodyatall/config: No such file"):
         connect()
     write(tmp_path / "config", config())
     monkeypatch.delenv("KUBECONFIG")

@@ -113,6 +113,13 @@ async def test_a_refusal_comes_with_a_remedy(words: str, remedy: str) -> None:
     assert len(obstacle.message) < MAX_WORDS
 
 
+async def test_who_may_not_look_at_it_says_so() -> None:
+    words = 'services "job" is forbidden: User "x" cannot get resource "services"'
+    obstacle = await ensure(FakeApi(faults=[Fault(lambda verb, _: verb == "GET", 403, words)]))
+    assert obstacle is not None
+    assert "Whoever runs the operator must give it this right" in obstacle.message
+
+
 async def test_a_lost_answer_does_no_harm() -> None:
     api = FakeApi(faults=[Fault(lambda verb, _: verb == "POST", "after")])
     with pytest.raises(ApiUnreachableError):

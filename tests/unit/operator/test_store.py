@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from kubeseg_operator.store import Store
-from kubeseg_operator.views import Key, child_view, job_view, pod_view
+from kubeseg_operator.views import Key, Pod, child_view, job_view, pod_view
 from kubeseg_operator.watched import CHILDREN, JOBS, PODS, Intake
 from tests.support.operator_objects import (
+    NOW,
     at,
     child,
     ended_pod,
@@ -167,12 +170,53 @@ def test_old_news_does_not_bring_back_a_job_that_was_not_found() -> None:
     assert store.put_job(replace(known, version="120"))
 
 
+def placed(seconds: float, **more: Any) -> Pod:
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(seconds)}
+    return pod_view(raw_pod(conditions=[scheduled], **more))
+
+
 def test_it_knows_when_a_controller_and_a_scheduler_last_did_something() -> None:
-    store = Store()
+    store = Store(clock=lambda: NOW)
     assert (store.last_taken_up, store.last_placed) == ("", "")
     store.put_child(KEY, child_view(raw_child(started=at(-50))))
     store.put_child(Key("other", "job"), child_view(raw_child(started=at(-70), uid="another")))
-    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(-40)}
-    store.put_pod(KEY, pod_view(raw_pod(conditions=[scheduled])))
+    store.put_pod(KEY, placed(-40))
     store.put_pod(KEY, pod_view(raw_pod(conditions=[], uid="another")))
+    store.put_pod(KEY, replace(placed(-5, uid="others"), scheduler="binpack"))
     assert (store.last_taken_up, store.last_placed) == (at(-50), at(-40))
+
+
+def test_a_clock_that_is_ahead_counts_as_now() -> None:
+    store = Store(clock=lambda: NOW)
+    store.put_child(KEY, child_view(raw_child(started=at(100_000))))
+    store.put_pod(KEY, placed(3))
+    assert (store.last_taken_up, store.last_placed) == (at(0), at(0))
+
+
+def test_what_gets_the_label_of_another_is_gone_to_the_first() -> None:
+    queued: list[Key] = []
+    store = Store()
+    intake = Intake(store, queued.append)
+    other = Key("team", "other")
+    intake.take(JOBS, raw_job())
+    for kind, raw in ((CHILDREN, raw_child()), (PODS, raw_pod())):
+        # A Job that a TrainingJob owns is that one's, whatever its label says.
+        raw["metadata"].pop("ownerReferences", None)
+        intake.take(kind, raw)
+        queued.clear()
+        moved = copy.deepcopy(raw)
+        moved["metadata"]["resourceVersion"] = "900"
+        moved["metadata"]["labels"]["kubeseg.dev/job"] = "other"
+        intake.take(kind, moved)
+        assert queued == [KEY, other]
+    assert store.children(KEY) == ()
+    assert [pod.gone for pod in store.pods(KEY)] == [True]
+    assert [child.version for child in store.children(other)] == ["900"]
+    assert [pod.version for pod in store.pods(other)] == ["900"]
+
+
+def test_a_pod_of_the_same_name_is_another() -> None:
+    store = Store()
+    store.put_pod(KEY, pod_view(raw_pod(uid="new")))
+    assert not store.drop_pod(KEY, pod_view(raw_pod(uid="old")))
+    assert [pod.uid for pod in store.pods(KEY)] == ["new"]

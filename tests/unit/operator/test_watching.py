@@ -60,13 +60,14 @@ class ApiServer:
     tokens: list[str] = field(default_factory=list)
     #: Codes to answer the next requests with.
     refusals: deque[int] = field(default_factory=deque)
+    refuses_watches: bool = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         watch = "watch" in request.query
         self.asked.append(request.query["resourceVersion"] if watch else "list")
         self.tokens.append(request.headers["Authorization"])
-        if self.refusals:
-            code = self.refusals.popleft()
+        if self.refusals or (watch and self.refuses_watches):
+            code = self.refusals.popleft() if self.refusals else 403
             return web.json_response(gone(code), status=code)
         if not watch:
             meta = {"resourceVersion": str(self.version)}
@@ -166,7 +167,7 @@ async def test_after_an_end_it_goes_on_where_it_was() -> None:
 
 
 @pytest.mark.parametrize("told", ["as an answer", "as an event"])
-@pytest.mark.parametrize("code", [410, 500])
+@pytest.mark.parametrize("code", [410, 400])
 async def test_an_error_has_it_begin_anew_and_what_is_gone_is_noticed(told: str, code: int) -> None:
     async with watching_it(ApiServer(jobs=[a_job("a", 7), a_job("b", 8)])) as it:
         await it.until(lambda: it.api.asked == ["list", "100"])
@@ -179,6 +180,41 @@ async def test_an_error_has_it_begin_anew_and_what_is_gone_is_noticed(told: str,
         await it.until(lambda: it.api.asked[-2:] == ["list", "200"])
         assert it.store.job(Key(TEAM, "a")) is None
         assert it.knows("b", 150)
+
+
+@pytest.mark.parametrize("code", [401, 403, 429, 500, 503])
+async def test_what_passes_costs_no_list(code: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "kubeseg_operator")
+    api = ApiServer()
+    async with watching_it(api) as it:
+        await it.until(lambda: it.api.asked == ["list", "100"])
+        api.refusals += [code] * 3
+        api.tell(event("ADDED", a_job("a", 101)), END)
+        await it.until(lambda: it.api.asked == ["list", "100", "101", "101", "101", "101"])
+        await it.until(lambda: it.watch.trouble is None)
+    # Said once, however often it was tried, and that it is over.
+    ours = [each.getMessage() for each in caplog.records if each.name.startswith("kubeseg")]
+    assert [text.partition(": ")[0] for text in ours] == [
+        "the watch of trainingjobs in team does not work, and is tried again",
+        "the watch of trainingjobs in team works again",
+    ]
+    assert f"{JOBS.path(TEAM)}: {code}" in ours[0]
+
+
+async def test_where_lists_work_and_watches_do_not_it_slows_down_and_grows_old() -> None:
+    now = [100.0]
+    api = ApiServer(refuses_watches=True)
+    async with watching_it(api, clock=lambda: now[0]) as it:
+        await it.until(lambda: len(it.api.asked) >= 8)
+        now[0] += 300
+        await it.until(lambda: len(it.api.asked) >= 10)
+        assert it.watch.age == 300
+        # 0.01, 0.02, … 0.64 s between them, and lists only now and then.
+        assert it.watch._failures >= 7
+        assert it.api.asked.count("list") <= 2
+        assert "403" in (it.watch.trouble or "")
+        api.refuses_watches = False
+        await it.until(lambda: it.watch.age == 0)
 
 
 async def test_a_list_that_is_refused_is_asked_for_again() -> None:
@@ -244,6 +280,31 @@ async def test_whatever_comes_makes_it_young() -> None:
             await it.until(lambda: it.watch.age == 0)
 
 
+async def test_there_are_connections_for_as_many_watches_as_there_are_namespaces() -> None:
+    api = ApiServer()
+    names = [f"team-{number}" for number in range(40)]
+    app = web.Application()
+    app.router.add_get("/{path:.*}", api.handle)
+    async with (
+        TestServer(app) as server,
+        Client(
+            str(server.make_url("")), headers=lambda: {"Authorization": ""}, tls=None, once=True
+        ) as client,
+    ):
+        watches = Watches(client, Intake(Store(), lambda _: None), [*names])
+        assert watches.waits_for().startswith("waits for the lists of trainingjobs, ")
+        task = asyncio.create_task(watches.run())
+        async with asyncio.timeout(20):
+            await watches.listed()
+            while len(api.asked) < 2 * 3 * len(names):  # noqa: ASYNC110 - of a plain attribute
+                await asyncio.sleep(0.01)
+        assert watches.waits_for() == ""
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for _ in range(3 * len(names)):
+            api.tell(END)
+
+
 async def test_a_watch_that_stands_still_is_named() -> None:
     now = [100.0]
     async with Client("http://127.0.0.1:1", headers=dict, tls=None) as client:
@@ -259,6 +320,7 @@ async def test_a_watch_that_stands_still_is_named() -> None:
         assert watches.ill() is None
         # Nobody answers.
         now[0] += 70
-        assert watches.ill() == "the watch of trainingjobs has told nothing for 70 s"
+        said = watches.ill() or ""
+        assert said.startswith("the watch of trainingjobs has told nothing for 70 s")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
