@@ -12,6 +12,7 @@ from kubeseg_operator.decide import (
     DeletePod,
     EnsureService,
     MendChild,
+    MendPod,
     PatchConfig,
     SetFinalizers,
 )
@@ -19,7 +20,7 @@ from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.services import ensure_service
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import JobView, Key, Raw, child_view, job_view, pod_view
-from kubeseg_types.names import ANNOTATION_CONFIG, API_VERSION, GROUP, KIND, PLURAL, VERSION
+from kubeseg_types.names import API_VERSION, GROUP, KIND, PLURAL, VERSION
 from kubeseg_types.status import TrainingJobStatus
 
 
@@ -80,8 +81,8 @@ class Applier:
                     self._store.put_pod(job.key, pod_view(leaving))
             case MendChild(name, uid, patch):
                 await self._mend(job, name, uid, patch)
-            case PatchConfig(pod, uid, text):
-                await self._bring_config(job, pod, uid, text)
+            case PatchConfig(name, uid) | MendPod(name, uid):
+                await self._patch_pod(job, name, uid, action.meta)
             case DeleteJob(uid, version):
                 only = {"uid": uid, "resourceVersion": version}
                 options = {"propagationPolicy": "Background", "preconditions": only}
@@ -136,10 +137,10 @@ class Applier:
                 raise
             return None if error.code == 404 else {}
 
-    async def _bring_config(self, job: JobView, pod: str, uid: str, text: str) -> None:
-        body = {"metadata": {"uid": uid, "annotations": {ANNOTATION_CONFIG: text}}}
+    async def _patch_pod(self, job: JobView, name: str, uid: str, meta: Raw) -> None:
+        body = {"metadata": {"uid": uid, **meta}}
         try:
-            patched = await self._client.merge(pods_path(job.key.namespace, pod), body)
+            patched = await self._client.merge(pods_path(job.key.namespace, name), body)
         except ApiError as error:
             if error.code not in {404, 409} and not _is_another(error):
                 raise

@@ -122,4 +122,4 @@ class Auditor:
         keys = self.store.keys()
         if plural == CHILDREN.plural:
             return {c.uid: c.version for key in keys for c in self.store.children(key)}
-        return {p.uid: p.version for key in keys for p in self.store.pods(key) if not p.gone}
+        return {p.uid: p.version for key in keys for p in self.store.watched_pods(key)}

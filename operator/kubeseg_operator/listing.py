@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kubeseg_operator.client import Client
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key
@@ -15,7 +17,7 @@ async def take_all(
 
     Raises ApiError, ApiUnreachableError.
     """
-    before = {uid for _, uid, _ in _known(intake.store, kind, namespace)}
+    before = {known.uid for known in _known(intake.store, kind, namespace)}
     present: set[str] = set()
     version, news = "", 0
     async for page in client.pages(kind.path(namespace), selector=kind.selector):
@@ -23,35 +25,43 @@ async def take_all(
         for raw in page.get("items") or []:
             present.add((raw.get("metadata") or {}).get("uid", ""))
             news += intake.take(kind, raw)
-    for key, uid, name in _known(intake.store, kind, namespace):
+    for known in _known(intake.store, kind, namespace):
         # What was known before the list began and isn't in it has been deleted.
-        if uid in before and uid not in present:
-            news += _drop(intake, kind, key, uid, name)
+        if known.uid in before and known.uid not in present:
+            news += _drop(intake, kind, known, version)
     return version, news
 
 
-def _known(store: Store, kind: Kind, namespace: str | None) -> list[tuple[Key, str, str]]:
-    """Key, UID and name of all that the store holds of `kind`."""
+class _Known(NamedTuple):
+    """An object of the store, and the TrainingJob that it belongs to."""
+
+    key: Key
+    uid: str
+    name: str
+
+
+def _known(store: Store, kind: Kind, namespace: str | None) -> list[_Known]:
+    """All that the store holds of `kind`."""
     if kind is JOBS:
-        found = [(job.key, job.uid, job.key.name) for job in store]
+        found = [_Known(job.key, job.uid, job.key.name) for job in store]
     else:
         keys = store.keys()
         if kind is CHILDREN:
-            found = [(key, child.uid, child.name) for key in keys for child in store.children(key)]
+            found = [_Known(key, c.uid, c.name) for key in keys for c in store.children(key)]
         else:
-            found = [(k, p.uid, p.name) for k in keys for p in store.pods(k) if not p.gone]
-    return [each for each in found if namespace in {None, each[0].namespace}]
+            found = [_Known(key, p.uid, p.name) for key in keys for p in store.watched_pods(key)]
+    return [each for each in found if namespace in {None, each.key.namespace}]
 
 
-def _drop(intake: Intake, kind: Kind, key: Key, uid: str, name: str) -> bool:
-    store = intake.store
+def _drop(intake: Intake, kind: Kind, known: _Known, version: str) -> bool:
+    store, (key, uid, name) = intake.store, known
     if kind is JOBS:
         dropped = store.drop_job(key, uid)
     elif kind is CHILDREN:
         dropped = store.drop_child(key, name, uid)
     else:
         pod = next((pod for pod in store.pods(key) if pod.uid == uid), None)
-        dropped = pod is not None and store.drop_pod(key, pod)
+        dropped = pod is not None and store.drop_pod(key, pod, version)
     if dropped:
         intake.enqueue(key)
     return dropped

@@ -8,7 +8,7 @@ from kubeseg_operator.client import ApiError, Client
 from kubeseg_operator.decide import Ask, Observed
 from kubeseg_operator.store import Store
 from kubeseg_operator.surroundings import Surroundings
-from kubeseg_operator.views import Child, JobView, Key, Pod, Raw, child_view, pod_view
+from kubeseg_operator.views import LABEL_CONTROLLER, Child, JobView, Raw, child_view, pod_view
 from kubeseg_operator.workloads import Workloads
 from kubeseg_types.names import DEFAULT_CLAIM, LABEL_JOB
 from kubeseg_types.trainer import Progress
@@ -63,7 +63,7 @@ class LiveReader:
             case Ask.CLEANUP:
                 await self._child(job, (job.status.get("cleanup") or {}).get("jobName"))
             case Ask.PODS:
-                await self._pods(job.key)
+                await self._pods(job)
             case Ask.CHILD_EVENTS:
                 uids = [c.uid for c in self._own(job) if not c.finished]
                 return await self._events(job, uids[-2:])
@@ -105,16 +105,35 @@ class LiveReader:
         if _is_of(child, job):
             self._store.put_child(job.key, child)
 
-    async def _pods(self, key: Key) -> None:
-        selector = f"{LABEL_JOB}={key.name}"
-        found: dict[str, Pod] = {}
-        async for raw in self._client.list(pods_path(key.namespace), selector=selector):
-            pod = pod_view(raw)
-            found[pod.uid] = pod
-            self._store.put_pod(key, pod)
+    async def _pods(self, job: JobView) -> None:
+        """Those with our label, and those that our Jobs have made: others may have taken it."""
+        key, present, first = job.key, set[str](), ""
+        selectors = [f"{LABEL_JOB}={key.name}"]
+        if makers := self._makers(job):
+            selectors.append(f"{LABEL_CONTROLLER} in ({','.join(sorted(makers))})")
+        for selector in selectors:
+            async for page in self._client.pages(pods_path(key.namespace), selector=selector):
+                version = page["metadata"]["resourceVersion"]
+                first = first or version
+                for raw in page.get("items") or []:
+                    pod = pod_view(raw)
+                    present.add(pod.uid)
+                    self._store.put_pod(key, pod, version)
+        # What is in neither list was gone when the first was made.
         for pod in self._store.pods(key):
-            if pod.uid not in found and not pod.gone:
-                self._store.drop_pod(key, pod)
+            if pod.uid not in present and not pod.gone:
+                self._store.drop_pod(key, pod, first)
+
+    def _makers(self, job: JobView) -> set[str]:
+        """UIDs of the Jobs whose pods may matter: those that are there, and the last on record."""
+        status = job.status
+        records = [
+            *(status.get("attempts") or [])[-1:],
+            status.get("preflight"),
+            status.get("cleanup"),
+        ]
+        noted = {record["uid"] for record in records if record and record.get("uid")}
+        return noted | {child.uid for child in self._own(job)}
 
     async def _events(self, job: JobView, uids: list[str]) -> tuple[Raw, ...]:
         events: list[Raw] = []

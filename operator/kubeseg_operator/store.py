@@ -83,6 +83,10 @@ class Store:
         family = self._families.get(key)
         return tuple(family.pods.values()) if family else ()
 
+    def watched_pods(self, key: Key) -> tuple[Pod, ...]:
+        """The pods of `key` that are there and have its label: nobody tells of others."""
+        return tuple(pod for pod in self.pods(key) if not pod.gone and pod.job == key.name)
+
     def key_of(self, uid: str) -> Key | None:
         """Where the Job or pod with this UID is, unless it is gone."""
         return self._keys.get(uid)
@@ -153,36 +157,50 @@ class Store:
         self._tidy(key)
         return True
 
-    def put_pod(self, key: Key, pod: Pod) -> bool:
-        """Keep `pod` unless a newer version, or its end, is known."""
+    def put_pod(self, key: Key, pod: Pod, listed: str | None = None) -> bool:
+        """Keep `pod` unless a newer version is known, or that it was gone in a newer one: one that
+        had only lost its label comes back.
+
+        `listed`: the version in which it was there, where it is known of a later one than its own.
+        """
         family = self._families.setdefault(key, _Family())
         known = family.pods.get(pod.name)
-        if known and known.uid == pod.uid and (known.gone or _older(pod.version, known.version)):
-            return False
+        if known and known.uid == pod.uid:
+            if known.gone:
+                if version_number(listed or pod.version) < version_number(known.version):
+                    return False
+            elif _older(pod.version, known.version):
+                return False
         family.pods[pod.name] = _with_leaving(pod, known)
         self._keys[pod.uid] = key
         if pod.scheduler == DEFAULT_SCHEDULER:
             self.last_placed = self._later(self.last_placed, pod.scheduled_at)
         return True
 
-    def drop_pod(self, key: Key, pod: Pod) -> bool:
-        """`pod` is gone; what was last seen of it tells how it ended, and is kept for that."""
+    def drop_pod(self, key: Key, pod: Pod, version: str | None = None) -> bool:
+        """`pod` is gone; what was last seen of it tells how it ended, and is kept for that.
+
+        `version`: the one in which it was gone, where that is not the pod's own.
+        """
+        version = version or pod.version
         family = self._families.get(key)
+        known = family.pods.get(pod.name) if family else None
+        ours = known is not None and known.uid == pod.uid
+        if known and ours and version_number(version) < version_number(known.version):
+            return False
         if self._keys.get(pod.uid) == key:
             del self._keys[pod.uid]
         if key not in self._jobs:
-            known = family.pods.get(pod.name) if family else None
-            if family is None or known is None or known.uid != pod.uid:
+            if family is None or not ours:
                 return False
             del family.pods[pod.name]
             self._tidy(key)
             return True
-        family = self._families.setdefault(key, _Family())
-        known = family.pods.get(pod.name)
-        if known and (known.uid != pod.uid or known.gone):
+        if known and (not ours or known.gone):
             return False
+        family = self._families.setdefault(key, _Family())
         pod = _with_leaving(pod, known)
-        family.pods[pod.name] = replace(pod, gone=True)
+        family.pods[pod.name] = replace(pod, gone=True, version=version)
         return True
 
     def forget_gone(self, key: Key, below_attempt: int) -> None:

@@ -98,6 +98,8 @@ class Pod:
     created: str
     #: UID of the Job that made it.
     child: str | None
+    #: The TrainingJob in the label that it is watched by; others may have changed it.
+    job: str
     attempt: int
     #: Which of several workers.
     index: int
@@ -287,6 +289,7 @@ def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
         created=meta.get("creationTimestamp", ""),
         # A Job deleted without its pods (--cascade=orphan) leaves them its UID in a label.
         child=owner_uid(raw, "Job") or (meta.get("labels") or {}).get(LABEL_CONTROLLER),
+        job=(meta.get("labels") or {}).get(LABEL_JOB, ""),
         attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
         index=_index(meta),
         node=(raw.get("spec") or {}).get("nodeName"),

@@ -29,6 +29,7 @@ _PATH = re.compile(
     r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?$"
 )
 _GROUP = re.compile(r"^/apis/(?P<group>[^/]+)$")
+_ONE_OF = re.compile(r"(?P<name>\S+) in \((?P<values>[^)]*)\)")
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _POLICIES = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
 #: Who has a `metadata.generation`.
@@ -334,7 +335,10 @@ def _grace(plural: str, raw: Raw, options: Raw) -> int:
 
 def _selected(raw: Raw, query: Mapping[str, str]) -> bool:
     labels = raw["metadata"].get("labels") or {}
-    for part in filter(None, query.get("labelSelector", "").split(",")):
+    wanted = query.get("labelSelector", "")
+    if some := _ONE_OF.fullmatch(wanted):
+        return labels.get(some["name"]) in some["values"].split(",")
+    for part in filter(None, wanted.split(",")):
         name, equals, value = part.partition("=")
         if name not in labels or (equals and labels[name] != value):
             return False

@@ -54,6 +54,11 @@ FOUND = [
         "queue-preempted-often seed=71136 w37:crash-after r17:429 watch:lag=0.5,repeat=0.2,cut=10 "
         "kill@6.5 twin@15.3"
     ),
+    # A pod from before others had suspended the Job was taken to tell how it had ended.
+    "drift-suspended seed=90245 watch:lag=12,merge=0.5",
+    # Of a pod that had lost its label nothing was heard any more; a second attempt began beside it.
+    "drift-pod-hidden-and-deleted seed=0",
+    "drift-pods-labels seed=50 w7:504-done w11:429-long watch:drop=0.3,cut=3 twin@29.4 dark=60",
 ]
 
 

@@ -291,7 +291,7 @@ class Watchdog:
             for child in self.api.all("jobs", change.raw["metadata"]["namespace"])
             if owned_by(change.raw, child["metadata"]["uid"])
         ]
-        if ours and not (owners and self.owner(owners[0], any_owner=True)):
+        if ours and not any(owned_by(change.raw, uid) for uid in self._made):
             self.say(f"{change.who} has changed pod {change.raw['metadata']['name']}, not its own")
         job = self.owner(owners[0]) if owners else None
         if job and len(self.trainers(job["metadata"]["uid"])) > 1:

@@ -162,6 +162,12 @@ class World:
         for pod in self.pods()[-at_most:]:
             self.api.delete("pods", SPACE, pod["metadata"]["name"], options, who="user")
 
+    def label_pods(self, labels: Raw) -> None:
+        """Change labels of its pods, as `kubectl label pod` does."""
+        for pod in self.pods():
+            name, patch = pod["metadata"]["name"], {"metadata": {"labels": labels}}
+            self.api.patch("pods", SPACE, name, patch, who="user")
+
     def change_children(self, **patch: Any) -> None:
         """Change its Jobs that have not ended, as `kubectl patch job` does."""
         for child in self.children():

@@ -68,13 +68,12 @@ class FakeApi:
         namespace, plural, _, _ = self._parts(path)
         self._fault("GET", path)
         self.reads.append(f"LIST {plural}")
-        name, _, value = (selector or "").partition("=")
-        items = []
-        for found in self.all(plural, namespace):
-            labels = found["metadata"].get("labels", {})
-            if not name or (name in labels and value in {"", labels[name]}):
-                items.append(copy.deepcopy(found))
-        yield {"metadata": {"resourceVersion": "1"}, "items": items}
+        items = [
+            copy.deepcopy(found)
+            for found in self.all(plural, namespace)
+            if _selected(found["metadata"].get("labels", {}), selector or "")
+        ]
+        yield {"metadata": {"resourceVersion": str(next(self._versions))}, "items": items}
 
     async def create(self, path: str, body: Raw) -> Raw:
         namespace, plural, _, _ = self._parts(path)
@@ -222,3 +221,12 @@ class FakeApi:
         if lost:
             raise ApiUnreachableError("the answer was lost")
         return copy.deepcopy(content)
+
+
+def _selected(labels: Raw, selector: str) -> bool:
+    """`name`, `name=value` or `name in (value,…)`."""
+    name, some, values = selector.partition(" in ")
+    if some:
+        return labels.get(name) in values.strip("()").split(",")
+    name, _, value = selector.partition("=")
+    return not name or (name in labels and value in {"", labels[name]})

@@ -50,7 +50,7 @@ def follow(draft: Draft, attempt: Attempt) -> Decision:
     if child.finished:
         # The pods that Kueue had taken away before don't tell how it ended.
         current = since_admission(draft, child, pods)
-        if _some_silent(draft, current):
+        if _some_silent(draft, child, current):
             if Ask.PODS not in draft.seen.confirmed:
                 return draft.ask(Ask.PODS)
             current = pods  # clocks differ, or the last pod is gone without a word
@@ -75,9 +75,13 @@ def _fold_report(draft: Draft, attempt: Attempt) -> None:
         draft.replace_last(start_epoch=report.start_epoch)
 
 
-def _some_silent(draft: Draft, pods: list[Pod]) -> bool:
-    """Not every worker's pod tells how it ended: the one that does may only have followed."""
-    return sum(tells(pod) for pod in newest_of_each(pods)) < draft.spec.workers
+def _some_silent(draft: Draft, child: Child, pods: list[Pod]) -> bool:
+    """Not every worker's pod tells how it ended: the one that does may only have followed, and one
+    from before the Job was suspended and went on tells nothing of its end.
+    """
+    since = child.started or ""
+    telling = [pod for pod in newest_of_each(pods) if tells(pod) and pod.created >= since]
+    return len(telling) < draft.spec.workers
 
 
 def _as_asked(draft: Draft, attempt: Attempt, end: Ending) -> Ending:
@@ -101,9 +105,11 @@ def _without_job(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
         return draft.decided(starting(attempt))
     if Ask.CHILD not in seen.confirmed:
         return draft.ask(Ask.CHILD)
+    if Ask.PODS not in seen.confirmed and (
+        any(not pod.ended for pod in pods) or drift.out_of_sight(draft, pods)
+    ):
+        return draft.ask(Ask.PODS)
     if any(not pod.ended for pod in pods):
-        if Ask.PODS not in seen.confirmed:
-            return draft.ask(Ask.PODS)
         gone_quiet = lost.on_a_lost_node(draft, attempt, None, pods)
         if gone_quiet is not None:
             return gone_quiet
@@ -152,11 +158,9 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
         # Else its UID goes into status first: after a crash in between, the Job that was deleted
         # would look like one that was never made, and be made again.
     elif not child.deleting:
-        anew = edits.made_anew(draft, attempt, child, pods)
-        if anew is not None:
-            return anew
-        _bring_config(draft, attempt, live)
-        drift.put_right(draft, attempt, child)
+        first = _keep_up(draft, attempt, child, pods)
+        if first is not None:
+            return first
     gone_quiet = lost.on_a_lost_node(draft, attempt, child, live)
     if gone_quiet is not None:
         return gone_quiet
@@ -188,6 +192,20 @@ def _as_before(draft: Draft, attempt: Attempt) -> Decision:
     if draft.before.phase is Phase.QUEUED:
         return draft.decided(starting(attempt))
     return draft.unchanged()
+
+
+def _keep_up(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Decision | None:
+    """Have the Job and its pods be as they should; a decision where something comes before."""
+    anew = edits.made_anew(draft, attempt, child, pods)
+    if anew is not None:
+        return anew
+    if drift.out_of_sight(draft, pods) and Ask.PODS not in draft.seen.confirmed:
+        return draft.ask(Ask.PODS)
+    live = [pod for pod in pods if not pod.ended]
+    _bring_config(draft, attempt, live)
+    drift.put_right(draft, attempt, child)
+    drift.put_pods_right(draft, attempt, live)
+    return None
 
 
 def _bring_config(draft: Draft, attempt: Attempt, live: list[Pod]) -> None:

@@ -85,17 +85,13 @@ class Draft:
     def pods_of(self, attempt: Attempt, child: Child | None) -> list[Pod]:
         """All that is known of the pods of this attempt.
 
-        Labels alone make no pod ours: it must come from the attempt's Job, or from any Job as long
-        as that Job's UID is not known.
+        Labels alone make no pod ours, nor do they say that it isn't: it must come from the
+        attempt's Job, or from any Job as long as that Job's UID is not known.
         """
         uid = child.uid if child else attempt.uid
-        return [
-            pod
-            for pod in self.seen.pods
-            if pod.attempt == attempt.number
-            and pod.child is not None
-            and (uid is None or pod.child == uid)
-        ]
+        if uid is not None:
+            return [pod for pod in self.seen.pods if pod.child == uid]
+        return [p for p in self.seen.pods if p.attempt == attempt.number and p.child is not None]
 
     def again_after(self, seconds: float) -> None:
         """Visit again after so many seconds, or earlier."""

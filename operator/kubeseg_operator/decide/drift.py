@@ -1,4 +1,4 @@
-"""What others have changed of an attempt's Job: put right, or reported where it mustn't be.
+"""What others have changed of an attempt's Job and pods: put right, or reported where it can't be.
 
 Labels, owner and number of pods are put right, and the training goes on. A suspension is reported:
 it may be Kueue's, which must not be fought. The pod template can't change, and nothing else of a
@@ -8,9 +8,11 @@ Job matters to us.
 from __future__ import annotations
 
 from kubeseg_operator.builders import labels_of, owner_reference
+from kubeseg_operator.cause import newest_of_each
 from kubeseg_operator.decide.draft import Draft
-from kubeseg_operator.decide.model import MendChild
-from kubeseg_operator.views import Child, Raw
+from kubeseg_operator.decide.model import MendChild, MendPod
+from kubeseg_operator.outcome import tells
+from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.status import Attempt
 
 
@@ -29,3 +31,21 @@ def put_right(draft: Draft, attempt: Attempt, child: Child) -> None:
         patch["spec"] = {"parallelism": workers, "completions": workers}
     if meta or patch:
         draft.actions.append(MendChild(child.name, child.uid, {"metadata": meta, **patch}))
+
+
+def out_of_sight(draft: Draft, pods: list[Pod]) -> bool:
+    """Whether the watches may not tell how its pods stand: to them one is gone that has only lost
+    its label.
+    """
+    return any(
+        not tells(pod) and (pod.gone or pod.job != draft.job.key.name)
+        for pod in newest_of_each(pods)
+    )
+
+
+def put_pods_right(draft: Draft, attempt: Attempt, live: list[Pod]) -> None:
+    """Have the pods of this attempt carry the labels that they were made with."""
+    labels = labels_of(draft.job, attempt.number)
+    for pod in live:
+        if not pod.deleting and (pod.job, pod.attempt) != (draft.job.key.name, attempt.number):
+            draft.actions.append(MendPod(pod.name, pod.uid, labels))

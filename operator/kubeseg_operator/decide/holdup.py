@@ -84,6 +84,9 @@ def _without_pod(draft: Draft, spec: TrainingJobSpec, child: Child) -> Obstacle 
     obstacle = obstacles.no_pod(draft.seen.events, spec, errand=spec is not draft.spec)
     if obstacle is None and draft.again_at(child.started, PATIENCE):
         return None
+    if obstacle is None and Ask.PODS not in draft.seen.confirmed:
+        # It may be there, and have lost the label that it is watched by.
+        return Ask.PODS
     draft.again_after(LOOK_AGAIN)
     return obstacle or obstacles.silent(child)
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from kubeseg_operator.admission import Found
 from kubeseg_operator.obstacle import Obstacle
 from kubeseg_operator.views import Child, Pod, Raw
+from kubeseg_types.names import ANNOTATION_CONFIG
 from kubeseg_types.status import TrainingJobStatus
 from kubeseg_types.trainer import Progress
 
@@ -111,12 +112,31 @@ class MendChild:
 
 
 @dataclass(frozen=True, slots=True)
+class MendPod:
+    """Put right what others have changed of this very pod's labels."""
+
+    name: str
+    uid: str
+    labels: dict[str, str]
+
+    @property
+    def meta(self) -> Raw:
+        """The patch of its metadata."""
+        return {"labels": self.labels}
+
+
+@dataclass(frozen=True, slots=True)
 class PatchConfig:
     """Bring a changed configuration to a live pod."""
 
-    pod: str
+    name: str
     uid: str
     text: str
+
+    @property
+    def meta(self) -> Raw:
+        """The patch of its metadata."""
+        return {"annotations": {ANNOTATION_CONFIG: self.text}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +164,7 @@ Action = (
     | DeleteChild
     | DeletePod
     | MendChild
+    | MendPod
     | PatchConfig
     | DeleteJob
     | SetFinalizers

@@ -24,9 +24,9 @@ MUTANTS = (
     Mutant(
         "silent-pods-are-believed",
         "decide.attempt",
-        "        if _some_silent(draft, current):\n",
+        "        if _some_silent(draft, child, current):\n",
         "        if draft.seen.confirmed and not draft.seen.progress and "
-        "_some_silent(draft, current):\n",
+        "_some_silent(draft, child, current):\n",
     ),
     Mutant(
         "next-attempt-beside-a-living-pod",
@@ -79,9 +79,8 @@ MUTANTS = (
     Mutant(
         "labels-make-it-ours",
         "decide.draft",
-        "            and pod.child is not None\n"
-        "            and (uid is None or pod.child == uid)\n",
-        "",
+        "return [pod for pod in self.seen.pods if pod.child == uid]\n",
+        "return [p for p in self.seen.pods if p.attempt == attempt.number]\n",
     ),
     Mutant(
         "anyones-job-is-ours",
@@ -116,8 +115,8 @@ MUTANTS = (
     Mutant(
         "patches-any-uid",
         "apply",
-        '{"metadata": {"uid": uid, "annotations"',
-        '{"metadata": {"annotations"',
+        'body = {"metadata": {"uid": uid, **meta}}',
+        'body = {"metadata": {**meta}}',
     ),
     Mutant(
         "status-of-any-version",

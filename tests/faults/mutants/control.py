@@ -50,8 +50,8 @@ MUTANTS = (
     Mutant(
         "edits-do-not-reach-the-pod",
         "decide.attempt",
-        "        _bring_config(draft, attempt, live)\n",
-        "        pass\n",
+        "    _bring_config(draft, attempt, live)\n",
+        "    pass\n",
     ),
     Mutant(
         "edits-are-sent-without-end",

@@ -12,13 +12,13 @@ MUTANTS = (
     Mutant(
         "gone-pods-are-not-dropped",
         "observe",
-        "            if pod.uid not in found and not pod.gone:\n",
-        "            if pod.uid not in found and not pod.gone and pod.exit_code is not None:\n",
+        "            if pod.uid not in present and not pod.gone:\n",
+        "            if pod.uid not in present and not pod.gone and pod.exit_code is not None:\n",
     ),
     Mutant(
         "the-dead-tell-nothing",
         "store",
-        "        family.pods[pod.name] = replace(pod, gone=True)\n",
+        "        family.pods[pod.name] = replace(pod, gone=True, version=version)\n",
         "        family.pods.pop(pod.name, None)\n",
     ),
     Mutant(
@@ -57,5 +57,29 @@ MUTANTS = (
         "work_queue",
         "        self.add(key, delay)\n        return delay\n",
         "        return delay\n",
+    ),
+    Mutant(
+        "what-lost-its-label-is-gone",
+        "decide.drift",
+        "        not tells(pod) and (pod.gone or pod.job != draft.job.key.name)\n",
+        "        not tells(pod) and pod.job != draft.job.key.name\n",
+    ),
+    Mutant(
+        "pods-are-looked-for-by-label-alone",
+        "observe",
+        "        if makers := self._makers(job):\n",
+        "        if makers := set():\n",
+    ),
+    Mutant(
+        "labels-of-pods-are-left",
+        "decide.attempt",
+        "    drift.put_pods_right(draft, attempt, live)\n",
+        "",
+    ),
+    Mutant(
+        "gone-once-gone-for-ever",
+        "store",
+        "                if version_number(listed or pod.version) < version_number(known",
+        "                if True or version_number(known",
     ),
 )

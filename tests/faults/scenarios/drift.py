@@ -66,6 +66,41 @@ async def _relabelled(world: World) -> None:
     await expect(world, "it is put right", lambda: _as_made(world), SOON)
 
 
+def _pods_labelled(world: World) -> bool:
+    """Its pods that run have their labels."""
+    labels = [pod["metadata"].get("labels", {}) for pod in world.pods()]
+    return all((one.get(_LABELS[0]), one.get(_LABELS[1])) == ("job", "1") for one in labels)
+
+
+def _pods_changed(*changes: Raw) -> Act:
+    """Somebody changes the labels of a pod that runs; they are put right, and it goes on."""
+
+    async def act(world: World) -> None:
+        await wait(world, trained(world, 1))
+        for labels in changes:
+            world.label_pods(labels)
+            await world.hesitate()
+        await expect(world, f"{changes} is put right", lambda: _pods_labelled(world), SOON)
+
+    return act
+
+
+async def _pods_hidden_and_suspended(world: World) -> None:
+    """A pod without its label is waited for all the same."""
+    await wait(world, trained(world, 1))
+    world.label_pods({_LABELS[0]: None})
+    world.edit(suspend=True)
+    await wait(world, lambda: world.status().get("phase") in {"Suspended", "Succeeded"})
+    world.edit(suspend=False)
+
+
+async def _pods_hidden_and_deleted(world: World) -> None:
+    """Its Job is deleted, too, and its pod left to itself for its grace period."""
+    await wait(world, trained(world, 1))
+    world.label_pods({_LABELS[0]: None})
+    world.delete_children()
+
+
 async def _suspend_the_job(world: World) -> None:
     await wait(world, trained(world, 1))
     world.change_children(spec={"suspend": True})
@@ -144,6 +179,32 @@ SCENARIOS = (
         "drift-owner-and-label",
         epochs=10,
         act=_changed(metadata=_NO_LABEL | {"ownerReferences": None}),
+    ),
+    Scenario("drift-pod-label", epochs=10, act=_pods_changed({_LABELS[0]: None})),
+    Scenario("drift-pod-number", epochs=10, act=_pods_changed({_LABELS[1]: None})),
+    Scenario("drift-pod-of-another", epochs=10, act=_pods_changed({_LABELS[0]: "other"})),
+    Scenario(
+        "drift-pod-relabelled",
+        epochs=10,
+        act=_pods_changed(*({_LABELS[0]: name} for name in (None, "job", "other", None, "job"))),
+    ),
+    Scenario(
+        "drift-pods-labels",
+        epochs=10,
+        spec={"workers": 2},
+        act=_pods_changed(dict.fromkeys(_LABELS)),
+    ),
+    Scenario(
+        "drift-pod-hidden-and-suspended",
+        act=_pods_hidden_and_suspended,
+        story=_INTERRUPTED,
+        allowed=_ENDS,
+    ),
+    Scenario(
+        "drift-pod-hidden-and-deleted",
+        act=_pods_hidden_and_deleted,
+        story=f"Interrupted/JobDeleted {TRAINED}",
+        allowed=_ENDS,
     ),
     Scenario("drift-no-pods", epochs=10, act=_changed(spec={"parallelism": 0})),
     Scenario("drift-more-pods", epochs=10, act=_changed(spec={"parallelism": 2, "completions": 2})),

@@ -166,7 +166,7 @@ PULLING = pending(state=waiting("ImagePullBackOff"))
             ("Blocked", "Quota"),
         ),
         (
-            Observed(children=(child(),), confirmed=frozenset({Ask.CHILD_EVENTS})),
+            Observed(children=(child(),), confirmed=frozenset({Ask.CHILD_EVENTS, Ask.PODS})),
             ("Blocked", "NoPod"),
         ),
         (Observed(refusal=Obstacle("NameTaken", "…")), ("Blocked", "NameTaken")),
@@ -220,6 +220,7 @@ def test_another_scheduler_is_not_judged_by_the_clusters_own() -> None:
     ("seen", "question"),
     [
         (Observed(children=(child(),)), Ask.CHILD_EVENTS),
+        (Observed(children=(child(),), confirmed=frozenset({Ask.CHILD_EVENTS})), Ask.PODS),
         (
             Observed(children=(child(),), pods=(pending(conditions=[LONG_SCHEDULED]),)),
             Ask.POD_EVENTS,

@@ -1,4 +1,4 @@
-"""What others change of an attempt's Job: put right, or reported."""
+"""What others change of an attempt's Job and pods: put right, or reported."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from kubeseg_operator.decide import Ask, Decision, MendChild, Observed
+from kubeseg_operator.decide import Ask, Decision, MendChild, MendPod, Observed
 from kubeseg_operator.views import Child
 from tests.support.operator_decisions import look, of, standing
 from tests.support.operator_objects import (
     CHILD_UID,
+    POD_UID,
     UID,
     at,
     attempt,
@@ -52,6 +53,39 @@ def test_what_is_put_right(changed: dict[str, Any], patch: dict[str, Any] | None
     seen = Observed(children=(found,), pods=(running_pod(KNOWN),), confirmed=frozenset(Ask))
     mends = [a for a in look(KNOWN, seen).actions if isinstance(a, MendChild)]
     assert mends == ([MendChild("job-1", CHILD_UID, patch)] if patch else [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "hidden"),
+    [({"job": ""}, True), ({"job": "other"}, True), ({"attempt": 0}, False)],
+)
+def test_the_labels_of_a_pod_are_put_right(changed: dict[str, Any], hidden: bool) -> None:
+    found = replace(running_pod(KNOWN), **changed)
+    seen = Observed(children=(child(),), pods=(found,))
+    if hidden:
+        # No watch tells of it: what is known may be old.
+        assert look(KNOWN, seen).ask is Ask.PODS
+    decision = look(KNOWN, replace(seen, confirmed=frozenset({Ask.PODS})))
+    assert decision.actions == (MendPod(found.name, POD_UID, LABELS),)
+    assert standing(decision) == ("Running", "TrainerRunning")
+
+
+@pytest.mark.parametrize("changed", [{"deleting": True}, {"phase": "Failed", "exit_code": 1}])
+def test_the_labels_of_a_pod_that_ends_are_left(changed: dict[str, Any]) -> None:
+    found = replace(running_pod(KNOWN), job="", **changed)
+    seen = Observed(children=(child(),), pods=(found,), confirmed=frozenset({Ask.PODS}))
+    assert look(KNOWN, seen).actions == ()
+
+
+@pytest.mark.parametrize("made", [(child(),), ()])
+def test_a_pod_that_is_gone_without_a_word_is_looked_for(made: tuple[Child, ...]) -> None:
+    """It may only have lost its label; another attempt must not begin beside it."""
+    gone = replace(running_pod(KNOWN), gone=True)
+    confirmed = frozenset({Ask.CHILD})
+    seen = Observed(children=made, pods=(gone,), confirmed=confirmed)
+    assert look(KNOWN, seen).ask is Ask.PODS
+    told = replace(gone, exit_code=75)
+    assert look(KNOWN, replace(seen, pods=(told,))).ask is None
 
 
 @pytest.mark.parametrize("number", [0, 7])

@@ -331,10 +331,18 @@ def test_all_pods_are_asked_for_before_an_end_is_judged() -> None:
     known = three(attempts=[running_attempt()], progress=progress(4))
     partly = seen(dead(0, 75), dead(1, 75), worker(2), finished="Failed")
     assert look(known, partly).ask is Ask.PODS
-    whole = seen(dead(0, 75), dead(1, 75), dead(2, 1), finished="Failed")
+    every = (dead(0, 75), dead(1, 75), dead(2, 1))
+    whole = seen(*every, finished="Failed", started=at(-30))
     decision = look(known, whole)
     assert decision.ask is None
     assert decision.status.attempts[0].outcome == "Failed"
+
+
+def test_a_pod_from_before_a_suspension_tells_nothing_of_the_end() -> None:
+    """Somebody suspended the Job and let it go on; its new pods are not known yet."""
+    known = three(attempts=[running_attempt()], progress=progress(4))
+    every = (dead(0, 75), dead(1, 75), dead(2, 75))
+    assert look(known, seen(*every, finished="Complete", started=at(-9))).ask is Ask.PODS
 
 
 def test_a_deleted_worker_ends_the_attempt_and_all_start_again() -> None:

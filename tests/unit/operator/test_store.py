@@ -94,9 +94,34 @@ def test_a_pod_that_is_gone_still_tells_how_it_ended_until_the_next_attempt() ->
     assert store.drop_pod(KEY, ended_pod(75))
     (last,) = store.pods(KEY)
     assert (last.gone, last.exit_code) == (True, 75)
-    assert not store.put_pod(KEY, replace(pod(phase="Running"), version="999"))
+    assert not store.put_pod(KEY, replace(pod(phase="Running"), version="299"))
     store.forget_gone(KEY, below_attempt=2)
     assert store.pods(KEY) == ()
+
+
+def test_a_pod_that_only_lost_its_label_comes_back() -> None:
+    store = Store()
+    store.put_job(job())
+    store.put_pod(KEY, pod(phase="Running"))
+    # To the watch it was gone in the version in which it lost the label, to a list in its own.
+    for gone, own, listed in (("310", "310", "312"), ("320", "315", "321"), ("330", "340", None)):
+        there = pod(phase="Running", resourceVersion=own, labels={})
+        assert store.drop_pod(KEY, pod(phase="Running"), gone)
+        assert not store.put_pod(KEY, replace(there, version="305"))
+        assert store.put_pod(KEY, there, listed)
+        (known,) = store.pods(KEY)
+        assert (known.gone, known.version) == (False, own)
+        assert store.watched_pods(KEY) == (), "nobody tells of it before it has its label again"
+        assert store.key_of(known.uid) == KEY
+
+
+def test_an_older_end_is_none() -> None:
+    store = Store()
+    store.put_job(job())
+    store.put_pod(KEY, pod(phase="Running", resourceVersion="400"))
+    assert not store.drop_pod(KEY, pod(phase="Running", resourceVersion="390"))
+    assert not store.drop_pod(KEY, pod(phase="Running", resourceVersion="400"), "399")
+    assert [each.gone for each in store.pods(KEY)] == [False]
 
 
 def test_when_a_pods_deletion_was_first_seen_is_kept() -> None:
