@@ -347,33 +347,6 @@ def test_a_trainer_that_leaves_no_word_is_quoted_by_its_log(place: Place) -> Non
     assert "exit code 1. Its last lines: Bus error | core dumped" in status["summary"]["why"]
 
 
-def test_what_others_change_of_a_job_is_put_right_and_its_pod_goes_on(place: Place) -> None:
-    place.job("drift", {"epochs": 300, "seconds": 100})
-    place.phase("drift", "Running")
-    (pod,) = place.items("pod", "kubeseg.dev/job=drift")
-    orphan = '{"metadata":{"ownerReferences":null,"labels":{"kubeseg.dev/job":null}}}'
-    place.kubectl("patch", "job", "drift-1", "--type=merge", "-p", orphan)
-
-    def mended(job: dict[str, Any]) -> bool:
-        meta = job["metadata"]
-        return bool(meta.get("ownerReferences")) and "kubeseg.dev/job" in meta["labels"]
-
-    place.wait("job", "drift-1", mended)
-    place.kubectl("patch", "job", "drift-1", "-p", '{"spec":{"parallelism":2,"completions":2}}')
-    place.wait("job", "drift-1", lambda job: job["spec"]["parallelism"] == 1)
-    assert pod["metadata"]["uid"] in {
-        each["metadata"]["uid"] for each in place.items("pod", "kubeseg.dev/job=drift")
-    }
-    suspend = '{"spec":{"suspend":%s}}'
-    place.kubectl("patch", "job", "drift-1", "-p", suspend % "true")
-    status = place.phase("drift", "Blocked")
-    assert "was suspended by somebody else" in status["summary"]["why"]
-    place.kubectl("patch", "job", "drift-1", "-p", suspend % "false")
-    status = place.phase("drift", "Running")
-    assert len(status["attempts"]) == 1
-    place.kubectl("delete", "tj", "drift", "--wait=false")
-
-
 GHOST = {
     "apiVersion": "v1",
     "kind": "Node",
@@ -429,17 +402,6 @@ SILENT = {
         ],
     }
 }
-
-
-def test_a_job_of_the_same_name_that_is_not_ours_is_never_touched(place: Place) -> None:
-    place.kubectl("create", "job", "mine-1", "--image=kubeseg-tools:1", "--", "sleep", "1")
-    uid = place.get("job", "mine-1")["metadata"]["uid"]
-    place.job("mine", {"epochs": 0})
-    status = place.phase("mine", "Blocked")
-    assert "isn't this TrainingJob's" in status["summary"]["why"]
-    assert place.get("job", "mine-1")["metadata"]["uid"] == uid
-    place.kubectl("delete", "job", "mine-1")
-    place.phase("mine", "Succeeded")
 
 
 @pytest.mark.parametrize("serve", ["lies", "hangs", "floods", "nothing"])
