@@ -232,13 +232,20 @@ async def _read(answer: aiohttp.ClientResponse, verb: str, path: str) -> Raw:
     try:
         content: Any = orjson.loads(text)
     except ValueError:
-        content = {"message": text[:500].decode(errors="replace").strip()}
+        content = None
     if answer.status >= 400:
-        said = content if isinstance(content, dict) else {}
+        said = content if isinstance(content, dict) else {"message": _start(text)}
         raise ApiError(
             answer.status, str(said.get("reason", "")), str(said.get("message", "")), verb, path
         )
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        # Whoever said this is not the API server: as a list, it would be one without objects.
+        raise ApiUnreachableError(f"{verb} {path}: no object: {_start(text)!r}")
+    return content
+
+
+def _start(text: bytes) -> str:
+    return text[:500].decode(errors="replace").strip()
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

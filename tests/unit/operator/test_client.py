@@ -94,6 +94,14 @@ async def test_an_answer_that_is_no_json_is_an_error_with_its_text() -> None:
             await client.get("/x")
 
 
+@pytest.mark.parametrize("text", ["<html>log in", '{"items": [', "[]", "null", ""])
+async def test_a_success_that_is_no_object_is_none(text: str) -> None:
+    """Taken for a list it would be an empty one: everything would be dropped."""
+    async with serving(lambda _r: web.Response(text=text)) as (client, _, _):
+        with pytest.raises(ApiUnreachableError, match="no object"):
+            await client.get("/x")
+
+
 async def test_no_answer_is_told_apart_from_a_refusal() -> None:
     """Whether a write was carried out is then not known."""
     async with serving(say({})) as (client, _, counted):
