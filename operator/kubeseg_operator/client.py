@@ -261,17 +261,14 @@ def _event(line: bytes, path: str) -> Raw:
     """One event of a watch. Raises ApiError where it tells of an error."""
     try:
         event: Raw = orjson.loads(line)
-        kind, told = event["type"], event["object"]
-        if kind != "ERROR":
+        told = event["object"]
+        if event["type"] != "ERROR":
             str(told["metadata"]["resourceVersion"])
-    except (ValueError, LookupError, TypeError) as error:
+            return event
+        code = int(told.get("code") or 500)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ApiUnreachableError(f"WATCH {path}: no event: {line[:200]!r}") from error
-    if kind == "ERROR":
-        raise ApiError(
-            int(told.get("code") or 500), str(told.get("reason", "")), str(told.get("message", "")),
-            "WATCH", path,
-        )  # fmt: skip
-    return event
+    raise ApiError(code, str(told.get("reason", "")), str(told.get("message", "")), "WATCH", path)
 
 
 class TokenFile:

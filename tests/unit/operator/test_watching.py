@@ -248,7 +248,7 @@ async def test_events_come_in_pieces_of_any_size() -> None:
     "text",
     [
         b'{"type": "ADDED", "obj\n', b"<html>\n", b"{}\n", b"[1]\n",
-        b'{"type": "ADDED", "object": {}}\n',
+        b'{"type": "ADDED", "object": {}}\n', b'{"type": "ERROR", "object": null}\n',
     ],
 )  # fmt: skip
 async def test_what_is_no_event_breaks_the_connection_only(text: bytes) -> None:
