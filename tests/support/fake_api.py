@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -230,3 +230,21 @@ def _selected(labels: Raw, selector: str) -> bool:
         return labels.get(name) in values.strip("()").split(",")
     name, _, value = selector.partition("=")
     return not name or (name in labels and value in {"", labels[name]})
+
+
+async def _nothing() -> None:
+    pass
+
+
+class SlowApi(FakeApi):
+    """Something happens, once, while a list of `slow` is on its way."""
+
+    slow = ""
+    meanwhile: Callable[[], Awaitable[None]] = staticmethod(_nothing)
+
+    async def pages(self, path: str, *, selector: str | None = None) -> AsyncIterator[Raw]:
+        async for page in super().pages(path, selector=selector):
+            if self._parts(path)[1] == self.slow:
+                self.slow = ""
+                await self.meanwhile()
+            yield page
