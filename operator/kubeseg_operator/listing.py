@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kubeseg_operator.client import Client
 from kubeseg_operator.store import Store
-from kubeseg_operator.views import Key
+from kubeseg_operator.views import Key, version_number
 from kubeseg_operator.watched import CHILDREN, JOBS, Intake, Kind
 
 
@@ -17,7 +17,6 @@ async def take_all(
 
     Raises ApiError, ApiUnreachableError.
     """
-    before = {known.uid for known in _known(intake.store, kind, namespace)}
     present: set[str] = set()
     version, news = "", 0
     async for page in client.pages(kind.path(namespace), selector=kind.selector):
@@ -26,8 +25,9 @@ async def take_all(
             present.add((raw.get("metadata") or {}).get("uid", ""))
             news += intake.take(kind, raw)
     for known in _known(intake.store, kind, namespace):
-        # What was known before the list began and isn't in it has been deleted.
-        if known.uid in before and known.uid not in present:
+        # What is known of a newer version than the list's has come, or come back, since.
+        newer = version_number(known.version) > version_number(version)
+        if known.uid not in present and not newer:
             news += _drop(intake, kind, known, version)
     return version, news
 
@@ -38,27 +38,26 @@ class _Known(NamedTuple):
     key: Key
     uid: str
     name: str
+    version: str
 
 
 def _known(store: Store, kind: Kind, namespace: str | None) -> list[_Known]:
     """All that the store holds of `kind`."""
     if kind is JOBS:
-        found = [_Known(job.key, job.uid, job.key.name) for job in store]
+        found = [_Known(job.key, job.uid, job.key.name, job.version) for job in store]
     else:
-        keys = store.keys()
-        if kind is CHILDREN:
-            found = [_Known(key, c.uid, c.name) for key in keys for c in store.children(key)]
-        else:
-            found = [_Known(key, p.uid, p.name) for key in keys for p in store.watched_pods(key)]
+        of, keys = store.children if kind is CHILDREN else store.watched_pods, store.keys()
+        found = [_Known(key, one.uid, one.name, one.version) for key in keys for one in of(key)]
     return [each for each in found if namespace in {None, each.key.namespace}]
 
 
 def _drop(intake: Intake, kind: Kind, known: _Known, version: str) -> bool:
-    store, (key, uid, name) = intake.store, known
+    """It was gone in `version`: a slower list that still has it is of an older one."""
+    store, (key, uid, name, _) = intake.store, known
     if kind is JOBS:
         dropped = store.drop_job(key, uid)
     elif kind is CHILDREN:
-        dropped = store.drop_child(key, name, uid)
+        dropped = store.drop_child(key, name, uid, version)
     else:
         pod = next((pod for pod in store.pods(key) if pod.uid == uid), None)
         dropped = pod is not None and store.drop_pod(key, pod, version)

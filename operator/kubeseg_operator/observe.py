@@ -109,7 +109,8 @@ class LiveReader:
         """Those with our label, and those that our Jobs have made: others may have taken it."""
         key, present, first = job.key, set[str](), ""
         selectors = [f"{LABEL_JOB}={key.name}"]
-        if makers := self._makers(job):
+        makers = self._makers(job)
+        if makers:
             selectors.append(f"{LABEL_CONTROLLER} in ({','.join(sorted(makers))})")
         for selector in selectors:
             async for page in self._client.pages(pods_path(key.namespace), selector=selector):
@@ -118,6 +119,10 @@ class LiveReader:
                 for raw in page.get("items") or []:
                     pod = pod_view(raw)
                     present.add(pod.uid)
+                    other = self._store.key_of(pod.uid)
+                    if other is not None and other != key and pod.child in makers:
+                        # Its label names another TrainingJob; who made it tells whose it is.
+                        self._store.drop_pod(other, pod, version)
                     self._store.put_pod(key, pod, version)
         # What is in neither list was gone when the first was made.
         for pod in self._store.pods(key):

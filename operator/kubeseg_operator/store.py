@@ -84,8 +84,8 @@ class Store:
         return tuple(family.pods.values()) if family else ()
 
     def watched_pods(self, key: Key) -> tuple[Pod, ...]:
-        """The pods of `key` that are there and have its label: nobody tells of others."""
-        return tuple(pod for pod in self.pods(key) if not pod.gone and pod.job == key.name)
+        """The pods of `key` that are there and have a label: no watch tells of others."""
+        return tuple(pod for pod in self.pods(key) if not pod.gone and pod.job)
 
     def key_of(self, uid: str) -> Key | None:
         """Where the Job or pod with this UID is, unless it is gone."""
@@ -161,13 +161,17 @@ class Store:
         """Keep `pod` unless a newer version is known, or that it was gone in a newer one: one that
         had only lost its label comes back.
 
-        `listed`: the version in which it was there, where it is known of a later one than its own.
+        One that is with another TrainingJob is dropped there first. `listed`: the version in which
+        it was there, where it is known of a later one than its own.
         """
+        told = version_number(listed or pod.version)
+        if told < self._gone.get(pod.uid, -inf) or self._keys.get(pod.uid, key) != key:
+            return False
         family = self._families.setdefault(key, _Family())
         known = family.pods.get(pod.name)
         if known and known.uid == pod.uid:
             if known.gone:
-                if version_number(listed or pod.version) < version_number(known.version):
+                if told < version_number(known.version):
                     return False
             elif _older(pod.version, known.version):
                 return False
@@ -188,6 +192,7 @@ class Store:
         ours = known is not None and known.uid == pod.uid
         if known and ours and version_number(version) < version_number(known.version):
             return False
+        self._bury(pod.uid, version_number(version))
         if self._keys.get(pod.uid) == key:
             del self._keys[pod.uid]
         if key not in self._jobs:

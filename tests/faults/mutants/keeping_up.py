@@ -67,8 +67,8 @@ MUTANTS = (
     Mutant(
         "pods-are-looked-for-by-label-alone",
         "observe",
-        "        if makers := self._makers(job):\n",
-        "        if makers := set():\n",
+        "        if makers:\n",
+        "        if not makers:\n",
     ),
     Mutant(
         "labels-of-pods-are-left",

@@ -12,15 +12,15 @@ from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key
 from kubeseg_operator.watched import Intake
 from kubeseg_types.names import LABEL_JOB
-from tests.support.fake_api import FakeApi
+from tests.support.fake_api import FakeApi, SlowApi
 from tests.support.operator_objects import raw_child, raw_job, raw_pod
 
 KEY = Key("team", "job")
 
 
 @pytest.fixture
-def api() -> FakeApi:
-    api = FakeApi()
+def api() -> SlowApi:
+    api = SlowApi()
     api.put("trainingjobs", raw_job())
     api.put("jobs", raw_child())
     api.put("pods", raw_pod())
@@ -117,6 +117,41 @@ async def test_one_that_wanders_from_label_to_label_is_no_fault_of_the_watch(api
         await audit._audit()
         assert audit.missed == 0
     assert len(audit.store.pods(Key("team", "c"))) == 1
+
+
+@pytest.mark.parametrize(("plural", "name"), [("jobs", "job-1"), ("pods", "job-1-0-abcde")])
+async def test_what_comes_back_while_a_list_is_on_its_way_stays(
+    api: SlowApi, plural: str, name: str
+) -> None:
+    audit = auditor(api)
+    await audit.load()
+    labels = api.objects[plural, "team", name]["metadata"]["labels"]
+    api.change(plural, "team", name, metadata={"labels": {}})
+
+    async def label_it() -> None:
+        api.change(plural, "team", name, metadata={"labels": labels})
+        api.tell(audit.intake)
+
+    api.slow, api.meanwhile = plural, label_it
+    await audit.load()
+    assert audit._versions(plural)
+
+
+@pytest.mark.parametrize(("plural", "name"), [("jobs", "job-1"), ("pods", "job-1-0-abcde")])
+async def test_what_a_list_lacks_no_slower_list_brings_back(
+    api: SlowApi, plural: str, name: str
+) -> None:
+    audit = auditor(api)
+    await audit.load()
+    api.change(plural, "team", name, metadata={"annotations": {"changed": "yes"}})
+
+    async def list_once_more() -> None:
+        api.remove(plural, "team", name)
+        await audit.load()
+
+    api.slow, api.meanwhile = plural, list_once_more
+    await audit.load()
+    assert not audit._versions(plural)
 
 
 async def test_a_failed_audit_is_tried_again_soon(
