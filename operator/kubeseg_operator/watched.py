@@ -58,7 +58,7 @@ class Intake:
         """One object; True where it was news."""
         try:
             key = key_of(kind, raw)
-            news = key is not None and self._keep(kind, key, raw, deleted)
+            news = self._keep(kind, key, raw, deleted)
         except Exception:
             # One object's surprise must not end the watch of all others.
             name = (raw.get("metadata") or {}).get("name")
@@ -75,17 +75,22 @@ class Intake:
         except Exception:  # noqa: BLE001 - `take` has said what is wrong with it
             return False
 
-    def _keep(self, kind: Kind, key: Key, raw: Raw, deleted: bool) -> bool:
+    def _keep(self, kind: Kind, key: Key | None, raw: Raw, deleted: bool) -> bool:
         if kind is JOBS:
             job = job_view(raw)
             if deleted:
-                return self.store.drop_job(key, job.uid, for_good=True)
+                return self.store.drop_job(job.key, job.uid, for_good=True)
             return self.store.put_job(job)
         one = child_view(raw) if kind is CHILDREN else pod_view(raw)
         before = self.store.key_of(one.uid)
-        if before not in {None, key} and self._drop(before, one):
-            # Its label names another TrainingJob now: to the first it is gone.
+        if before is not None and before != key:
+            if not self._drop(before, one):
+                # Old news: where it is now was told in a newer version.
+                return False
+            # Its label names another TrainingJob now, or none: to the first it is gone.
             self.enqueue(before)
+        if key is None:
+            return False
         if deleted:
             return self._drop(key, one)
         if isinstance(one, Child):

@@ -79,7 +79,7 @@ MUTANTS = (
     Mutant(
         "gone-once-gone-for-ever",
         "store",
-        "                if version_number(listed or pod.version) < version_number(known",
-        "                if True or version_number(known",
+        "        told = version_number(listed or pod.version)\n",
+        "        told = -1 if pod.uid in self._gone else version_number(pod.version)\n",
     ),
 )

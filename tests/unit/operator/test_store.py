@@ -10,7 +10,7 @@ import pytest
 
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import Key, Pod, child_view, job_view, pod_view
-from kubeseg_operator.watched import CHILDREN, JOBS, PODS, Intake
+from kubeseg_operator.watched import CHILDREN, JOBS, PODS, Intake, Kind
 from tests.support.operator_objects import (
     NOW,
     at,
@@ -24,6 +24,7 @@ from tests.support.operator_objects import (
 )
 
 KEY = Key("team", "job")
+Raw = dict[str, Any]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,65 @@ def test_what_lost_its_label_comes_back_with_it() -> None:
     # What a slow watch tells once more is older than what is known.
     assert not intake.take(CHILDREN, raw_child(resourceVersion="201"), deleted=True)
     assert [each.version for each in store.children(KEY)] == ["202"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_old_news_of_a_pod_that_is_gone_brings_it_back_under_no_key(known: bool) -> None:
+    """An audit's list may be slower than the watch, and may tell of jobs that are gone."""
+    store = Store()
+    if known:
+        store.put_job(job())
+    intake = Intake(store, lambda _key: None)
+    intake.take(PODS, raw_pod())
+    intake.take(PODS, raw_pod(resourceVersion="301"), deleted=True)
+    store.forget_gone(KEY, below_attempt=9)
+    assert not intake.take(PODS, raw_pod())
+    assert store.pods(KEY) == ()
+    assert intake.take(PODS, raw_pod(resourceVersion="302"))
+
+
+def labelled(kind: Kind, name: str, version: str) -> Raw:
+    raw = raw_pod() if kind is PODS else raw_child(owner=None)
+    labels = raw["metadata"]["labels"] | {"kubeseg.dev/job": name}
+    raw["metadata"] |= {"labels": labels, "resourceVersion": version}
+    return raw
+
+
+def everywhere(store: Store) -> list[tuple[str, str]]:
+    keys = store.keys()
+    jobs = [(key.name, job.version) for key in keys for job in store.children(key)]
+    return jobs + [(key.name, pod.version) for key in keys for pod in store.watched_pods(key)]
+
+
+@pytest.mark.parametrize("kind", [CHILDREN, PODS])
+def test_old_news_moves_nothing_back_to_the_job_that_its_label_named(kind: Kind) -> None:
+    store = Store()
+    intake = Intake(store, lambda _key: None)
+    assert intake.take(kind, labelled(kind, "other", "310"))
+    assert not intake.take(kind, labelled(kind, "job", "305"))
+    assert everywhere(store) == [("other", "310")]
+
+
+def test_a_live_read_moves_no_pod_from_job_to_job() -> None:
+    """It may be older than the watch, or newer: only the watch tells both jobs."""
+    store = Store()
+    intake = Intake(store, lambda _key: None)
+    intake.take(PODS, labelled(PODS, "job", "305"))
+    assert not store.put_pod(Key("team", "other"), pod_view(labelled(PODS, "other", "310")))
+    assert everywhere(store) == [("job", "305")]
+    intake.take(PODS, labelled(PODS, "other", "310"))
+    assert everywhere(store) == [("other", "310")]
+
+
+@pytest.mark.parametrize("kind", [CHILDREN, PODS])
+def test_what_is_labelled_with_no_name_is_gone(kind: Kind) -> None:
+    told: list[Key] = []
+    store = Store()
+    intake = Intake(store, told.append)
+    intake.take(kind, labelled(kind, "job", "305"))
+    intake.take(kind, labelled(kind, "", "310"))
+    assert (everywhere(store), told) == ([], [KEY, KEY])
+    assert intake.take(kind, labelled(kind, "job", "315"))
 
 
 def test_a_job_is_its_owners_whatever_its_label_says() -> None:
