@@ -31,7 +31,7 @@ def kubeseg(
 
 def test_a_frozen_trainer_is_ended_and_the_training_goes_on(kubeseg: Installation) -> None:
     kubeseg.data_set("small")
-    kubeseg.apply(training_job("frozen", epochs=EPOCHS, training={"stallTimeout": "10s"}))
+    kubeseg.apply(training_job("frozen", epochs=EPOCHS, training={"stallTimeout": "60s"}))
     kubeseg.wait_epoch("frozen", 2)
     Killer(kubeseg, seed=1).freeze()
 
@@ -40,6 +40,8 @@ def test_a_frozen_trainer_is_ended_and_the_training_goes_on(kubeseg: Installatio
         return attempt
 
     wait_for("its attempt ends", lambda: "endTime" in first(), PATIENCE_S)
-    print(first())
+    end = first()
+    assert (end["outcome"], end["exitCode"]) == ("Failed", 137)
+    assert "killed by SIGKILL. Its last lines: " in str(end["message"])
     wait_for("the end", lambda: kubeseg.status("frozen")["phase"] in {"Succeeded", "Failed"}, 240)
     assert len(check_undamaged(kubeseg, "frozen", EPOCHS)["attempts"]) == 2
