@@ -3,6 +3,8 @@
 python -m tests.faults --schedules 10000  # of the grid and random ones, in turn
 python -m tests.faults --seed 4711                  # a random schedule again
 python -m tests.faults --replay "retry w3:lost"     # any schedule, by its text
+python -m tests.faults --watches --schedules 1000   # seeds of the watches' own harness
+python -m tests.faults --watches --seed 4711        # one of them again
 python -m tests.faults --mutants                    # is the harness worth something?
 """
 
@@ -19,6 +21,7 @@ from tests.faults.mutate import apply_from_environment
 
 apply_from_environment()  # Before anything of the operator is imported.
 
+from tests.faults import watches  # noqa: E402
 from tests.faults.scenarios import SCENARIOS  # noqa: E402
 from tests.faults.schedule import Schedule, grid, parse, random_schedule  # noqa: E402
 from tests.faults.survey import survey  # noqa: E402
@@ -49,14 +52,11 @@ def schedules(writes: dict[str, int], first: int = 0) -> Iterator[Schedule]:
         yield Schedule(names[number % len(names)], seed=number, jitter=True)
 
 
-def report(outcome: Outcome, *, log: bool = False) -> None:
+def report(what: str, again: str, findings: Iterable[str], log: Iterable[str] = ()) -> None:
     """Say what went wrong, and how to see it again."""
-    print(f"FAILED  {outcome.schedule}")
-    for finding in outcome.findings:
-        print(f"        {finding}")
-    print(f'        again: python -m tests.faults --replay "{outcome.schedule}"', flush=True)
-    if log:
-        print("\n".join(f"        {line}" for line in outcome.log))
+    print(f"FAILED  {what}")
+    for line in [*findings, f"again: python -m tests.faults {again}", *log]:
+        print(f"        {line}", flush=True)
 
 
 def work(some: Iterable[Schedule], *, stop_at: int, log: bool = False) -> tuple[int, int]:
@@ -69,10 +69,32 @@ def work(some: Iterable[Schedule], *, stop_at: int, log: bool = False) -> tuple[
         outcome = run(schedule)
         if outcome.findings:
             failed += 1
-            report(outcome, log=log)
+            report_schedule(outcome, log=log)
             if failed >= stop_at:
                 break
     return ran, failed
+
+
+def report_schedule(outcome: Outcome, *, log: bool = False) -> None:
+    """As `report`."""
+    again = f'--replay "{outcome.schedule}"'
+    report(str(outcome.schedule), again, outcome.findings, outcome.log if log else ())
+
+
+def watch(seeds: Iterable[int], *, stop_at: int, log: bool) -> int:
+    """Run seeds of the watches' harness; 0 where nothing was found."""
+    begun, ran, failed = time.perf_counter(), 0, 0
+    for seed in seeds:
+        ran += 1
+        outcome = watches.run(seed)
+        if outcome.findings:
+            failed += 1
+            again = f"--watches --seed {seed}"
+            report(f"watches seed={seed}", again, outcome.findings, outcome.calls if log else ())
+            if failed >= stop_at:
+                break
+    print(f"{ran} seeds in {time.perf_counter() - begun:.1f} s: {failed} failed")
+    return 1 if failed else 0
 
 
 def main() -> int:
@@ -84,11 +106,16 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first random one's seed")
     parser.add_argument("--only", help="scenarios whose name begins so")
     parser.add_argument("--stop-at", type=int, default=20, help="end after so many failures")
+    parser.add_argument("--watches", action="store_true", help="seeds of the watches instead")
     parser.add_argument("--mutants", action="store_true", help="run the harness over each mutant")
     parser.add_argument("--mutant", help="with --mutants: this one alone")
     chosen = parser.parse_args()
     if chosen.mutants:
         return survey([chosen.mutant] if chosen.mutant else None, chosen.schedules)
+    if chosen.watches:
+        alone = chosen.seed is not None
+        seeds = [chosen.seed] if alone else range(chosen.first, chosen.first + chosen.schedules)
+        return watch(seeds, stop_at=chosen.stop_at, log=alone)
     begun = time.perf_counter()
     if chosen.replay:
         some: Iterable[Schedule] = [parse(chosen.replay)]
@@ -97,7 +124,7 @@ def main() -> int:
         known = undisturbed(chosen.stop_at)
         first = [outcome for outcome in known.values() if outcome.findings]
         for outcome in first:
-            report(outcome)
+            report_schedule(outcome)
         writes = {
             name: outcome.writes
             for name, outcome in known.items()

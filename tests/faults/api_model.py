@@ -137,7 +137,7 @@ class ApiModel:
         found = [
             raw
             for raw in self.all(match["plural"], match["namespace"] or "")
-            if _selected(raw, query)
+            if selected(raw, query)
         ]
         start = int(query.get("continue") or "0")
         end = start + int(query.get("limit") or str(len(found) + 1))
@@ -333,7 +333,8 @@ def _grace(plural: str, raw: Raw, options: Raw) -> int:
     return int(raw["spec"].get("terminationGracePeriodSeconds", 30) if wish is None else wish)
 
 
-def _selected(raw: Raw, query: Mapping[str, str]) -> bool:
+def selected(raw: Raw, query: Mapping[str, str]) -> bool:
+    """Whether the selectors of a request let an object through."""
     labels = raw["metadata"].get("labels") or {}
     wanted = query.get("labelSelector", "")
     if some := _ONE_OF.fullmatch(wanted):

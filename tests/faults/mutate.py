@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Literal
 
 ENVIRONMENT = "KUBESEG_FAULTS_MUTANT"
 
@@ -27,6 +28,8 @@ class Mutant:
     module: str
     old: str
     new: str
+    #: Which of the two is tried on it: the schedules, or the seeds of the watches.
+    harness: Literal["schedules", "watches"] = "schedules"
 
     def mutated(self, source: str) -> str:
         """The source with the fault in it. Raises StaleMutantError where it doesn't fit."""

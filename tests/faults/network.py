@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,7 @@ import aiohttp
 from kubeseg_operator.watched import KINDS, Intake, Kind
 from tests.faults.api_model import ApiModel, Change, RefusedError
 from tests.faults.schedule import Schedule
+from tests.faults.streams import as_watched
 
 Raw = dict[str, Any]
 LATENCY = 0.005
@@ -270,13 +272,11 @@ class Feed:
         kind = self._kinds.get(change.plural)
         if kind is None or not self._open[change.plural]:
             return
-        if not _carries(kind, change.raw):
-            if change.before is None or not _carries(kind, change.before):
-                return
-            # To a watch by label what has lost it is gone: as it was, in the new version.
-            version = {"resourceVersion": change.raw["metadata"]["resourceVersion"]}
-            last = change.before | {"metadata": change.before["metadata"] | version}
-            change = Change("DELETED", change.plural, last, change.before, change.who)
+        seen = as_watched(change, partial(_carries, kind))
+        if seen is not None:
+            self._pass(seen)
+
+    def _pass(self, change: Change) -> None:
         chance, watching = self._random.random, self._watching
         if watching.drop and not self.over and chance() < watching.drop:
             return

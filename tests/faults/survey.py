@@ -35,6 +35,7 @@ def try_mutant(mutant: Mutant, schedules: int = SCHEDULES, seed: int = 1) -> Ver
     begun = time.perf_counter()
     command = [sys.executable, "-m", "tests.faults", "--stop-at", "1"]
     command += ["--schedules", str(schedules), "--first", str(seed)]
+    command += ["--watches"] * (mutant.harness == "watches")
     done = subprocess.run(
         command,
         cwd=ROOT,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -27,6 +26,7 @@ from tests.faults.requests import Requests
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.schedule import Schedule
 from tests.faults.strangers import NAME, SPACE
+from tests.faults.surprises import surprises
 from tests.faults.trainer import Cluster
 from tests.faults.watchdog import Watchdog
 
@@ -351,34 +351,13 @@ class World:
         )
 
 
-class _Surprises(logging.Handler):
-    """The operator goes on after an unexpected error; here it is a finding."""
-
-    def __init__(self, dog: Watchdog) -> None:
-        super().__init__(logging.ERROR)
-        self._dog = dog
-
-    def emit(self, record: logging.LogRecord) -> None:
-        error = record.exc_info[1] if record.exc_info else None
-        self._dog.say(f"unexpected: {record.getMessage()}: {error!r}")
-
-
 def run(schedule: Schedule) -> Outcome:
     """One schedule, from the beginning to the end."""
 
     async def live() -> Outcome:
         world = World(schedule)
-        log = logging.getLogger("kubeseg_operator")
-        handler, level, propagate = _Surprises(world.dog), log.level, log.propagate
-        log.addHandler(handler)
-        log.setLevel(logging.ERROR)
-        log.propagate = False
-        try:
+        with surprises(world.dog.say):
             return await world.run()
-        finally:
-            log.removeHandler(handler)
-            log.setLevel(level)
-            log.propagate = propagate
 
     return virtual_time.run(live())
 

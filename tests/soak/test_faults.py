@@ -1,4 +1,4 @@
-"""Crash and fault schedules of the operator in full, and all mutants: `make soak` only."""
+"""Crash and fault schedules of the operator in full, its watches' seeds, and all mutants: `make soak` only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 
+from tests.faults import watches
 from tests.faults.__main__ import schedules, undisturbed
 from tests.faults.mutants import MUTANTS
 from tests.faults.survey import WANTED, try_mutant
@@ -23,6 +24,16 @@ def test_ten_thousand_schedules() -> None:
         outcome = run(schedule)
         if outcome.findings:
             failed.append(f'--replay "{schedule}": {outcome.findings}')
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_ten_thousand_seeds_of_the_watches() -> None:
+    outcomes = (watches.run(seed) for seed in range(SCHEDULES))
+    failed = [
+        f"--watches --seed {each.seed}: {each.findings}" for each in outcomes if each.findings
+    ]
     assert not failed, "\n".join(failed)
 
 

@@ -4,9 +4,9 @@ Each is one fault of the kind that reviews miss. A mutant whose text is no longe
 fails loudly (`StaleMutantError`): adapt it to what the source has become.
 """
 
-from tests.faults.mutants import attempts, control, ends, keeping_up, surroundings
+from tests.faults.mutants import attempts, control, ends, keeping_up, surroundings, watches
 
-_BY_SUBJECT = (ends, attempts, control, keeping_up, surroundings)
+_BY_SUBJECT = (ends, attempts, control, keeping_up, surroundings, watches)
 MUTANTS = tuple(one for subject in _BY_SUBJECT for one in subject.MUTANTS)
 
 __all__ = ["MUTANTS"]
