@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from kubeseg_operator.client import Client
@@ -17,6 +18,14 @@ async def take_all(
 
     Raises ApiError, ApiUnreachableError.
     """
+    # One at a time: the slower of two would bring back what the newer one no longer had.
+    async with intake.lists[kind.plural, namespace]:
+        return await _take_all(client, intake, kind, namespace)
+
+
+async def _take_all(
+    client: Client, intake: Intake, kind: Kind, namespace: str | None
+) -> tuple[str, int]:
     present: set[str] = set()
     version, news = "", 0
     async for page in client.pages(kind.path(namespace), selector=kind.selector):
@@ -60,7 +69,7 @@ def _drop(intake: Intake, kind: Kind, known: _Known, version: str) -> bool:
         dropped = store.drop_child(key, name, uid, version)
     else:
         pod = next((pod for pod in store.pods(key) if pod.uid == uid), None)
-        dropped = pod is not None and store.drop_pod(key, pod, version)
+        dropped = pod is not None and store.drop_pod(key, replace(pod, version=version))
     if dropped:
         intake.enqueue(key)
     return dropped

@@ -107,27 +107,24 @@ class LiveReader:
 
     async def _pods(self, job: JobView) -> None:
         """Those with our label, and those that our Jobs have made: others may have taken it."""
-        key, present, first = job.key, set[str](), ""
+        store, key, present, first = self._store, job.key, set[str](), ""
         selectors = [f"{LABEL_JOB}={key.name}"]
         makers = self._makers(job)
         if makers:
             selectors.append(f"{LABEL_CONTROLLER} in ({','.join(sorted(makers))})")
         for selector in selectors:
             async for page in self._client.pages(pods_path(key.namespace), selector=selector):
-                version = page["metadata"]["resourceVersion"]
+                version = (page.get("metadata") or {}).get("resourceVersion", "")
                 first = first or version
                 for raw in page.get("items") or []:
                     pod = pod_view(raw)
                     present.add(pod.uid)
-                    other = self._store.key_of(pod.uid)
-                    if other is not None and other != key and pod.child in makers:
-                        # Its label names another TrainingJob; who made it tells whose it is.
-                        self._store.drop_pod(other, pod, version)
-                    self._store.put_pod(key, pod, version)
+                    keep = store.adopt_pod if pod.child in makers else store.put_pod
+                    keep(key, pod, version)
         # What is in neither list was gone when the first was made.
-        for pod in self._store.pods(key):
+        for pod in store.pods(key):
             if pod.uid not in present and not pod.gone:
-                self._store.drop_pod(key, pod, first)
+                store.drop_pod(key, pod, first)
 
     def _makers(self, job: JobView) -> set[str]:
         """UIDs of the Jobs whose pods may matter: those that are there, and the last on record."""

@@ -161,7 +161,7 @@ class Store:
         """Keep `pod` unless a newer version is known, or that it was gone in a newer one: one that
         had only lost its label comes back.
 
-        One that is with another TrainingJob is dropped there first. `listed`: the version in which
+        One that is with another TrainingJob has to leave that first. `listed`: the version in which
         it was there, where it is known of a later one than its own.
         """
         told = version_number(listed or pod.version)
@@ -181,10 +181,20 @@ class Store:
             self.last_placed = self._later(self.last_placed, pod.scheduled_at)
         return True
 
+    def adopt_pod(self, key: Key, pod: Pod, listed: str) -> bool:
+        """Keep `pod`, which a Job of `key` has made, wherever its label had put it."""
+        other = self._keys.get(pod.uid, key)
+        if other != key:
+            del self._keys[pod.uid]
+            known = self._families[other].pods.pop(pod.name)
+            self._tidy(other)
+            pod = known if _older(pod.version, known.version) else pod
+        return self.put_pod(key, pod, listed)
+
     def drop_pod(self, key: Key, pod: Pod, version: str | None = None) -> bool:
         """`pod` is gone; what was last seen of it tells how it ended, and is kept for that.
 
-        `version`: the one in which it was gone, where that is not the pod's own.
+        `version`: the one in which it was no longer with `key`, where that is not the pod's own.
         """
         version = version or pod.version
         family = self._families.get(key)
@@ -192,7 +202,8 @@ class Store:
         ours = known is not None and known.uid == pod.uid
         if known and ours and version_number(version) < version_number(known.version):
             return False
-        self._bury(pod.uid, version_number(version))
+        # Another TrainingJob's label it may have got in a version between the two.
+        self._bury(pod.uid, version_number(pod.version))
         if self._keys.get(pod.uid) == key:
             del self._keys[pod.uid]
         if key not in self._jobs:

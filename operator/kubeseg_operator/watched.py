@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import (
@@ -53,6 +55,10 @@ class Intake:
 
     store: Store
     enqueue: Callable[[Key], None]
+    #: Held while a collection is listed: its plural, and its namespace.
+    lists: defaultdict[tuple[str, str | None], asyncio.Lock] = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
 
     def take(self, kind: Kind, raw: Raw, *, deleted: bool = False) -> bool:
         """One object; True where it was news."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from kubeseg_types.names import API_VERSION, KIND, LABEL_ATTEMPT, LABEL_JOB, PLURAL
 from tests.faults.api_model import ApiModel
-from tests.faults.objects import TRACKING, deleting
+from tests.faults.objects import CONTROLLER, TRACKING, deleting
 
 Raw = dict[str, Any]
 NAMESPACES = ("blue", "green", "red")
@@ -27,20 +27,23 @@ class Rash:
     def __init__(self, api: ApiModel, random: Random) -> None:
         self._api, self._random = api, random
         self._number = 0
-
-    def act(self) -> None:
-        """Change something, or what has nothing to do with the operator."""
-        acts: dict[Callable[[], None], int] = {
-            self._make_job: 1,
+        self._acts: dict[Callable[[], None], float] = {
+            self._make_job: 2,
             self._make_child: 3,
             self._make_pod: 4,
             self._say: 8,
             self._delete: 4,
             self._finish: 3,
-            self._label: 5,
+            self._label: 4,
             self.make_other: 1,
         }
-        (chosen,) = self._random.choices(list(acts), list(acts.values()))
+        # Everybody has their habits: what is rare with one is frequent with another.
+        for act in self._acts:
+            self._acts[act] *= random.choice((0.2, 1.0, 3.0))
+
+    def act(self) -> None:
+        """Change something, or what has nothing to do with the operator."""
+        (chosen,) = self._random.choices(list(self._acts), list(self._acts.values()))
         chosen()
 
     def make_other(self) -> None:
@@ -88,6 +91,7 @@ class Rash:
         if job:
             namespace = job["metadata"]["namespace"]
             meta["labels"] = dict(job["metadata"].get("labels") or {})
+            meta["labels"][CONTROLLER] = job["metadata"]["uid"]
             meta["ownerReferences"] = [_reference("batch/v1", "Job", job)]
             meta["finalizers"] = [TRACKING]
         if self._random.random() < 0.2:

@@ -22,7 +22,7 @@ from kubeseg_operator.clock import stamp
 from kubeseg_operator.decide import Ask
 from kubeseg_operator.observe import LiveReader
 from kubeseg_operator.store import Store
-from kubeseg_operator.views import JobView, Key
+from kubeseg_operator.views import JobView, Key, Pod
 from kubeseg_operator.watched import CHILDREN, JOBS, KINDS, PODS, Intake, key_of
 from kubeseg_operator.watching import SILENCE, Watches
 from kubeseg_types.names import LABEL_JOB
@@ -52,11 +52,23 @@ class Outcome:
     calls: list[str]
 
 
+class _Store(Store):
+    """The real one; notes which pods were read live, and whose they were found to be."""
+
+    def __init__(self) -> None:
+        super().__init__(clock)
+        self.read: dict[str, Key] = {}
+
+    def adopt_pod(self, key: Key, pod: Pod, listed: str) -> bool:
+        self.read[pod.uid] = key
+        return super().adopt_pod(key, pod, listed)
+
+
 class Operator:
     """Its watches, its store, and what is read beside them; `seen` is what its queue heard of."""
 
     def __init__(self, wire: Wire, scope: list[str | None]) -> None:
-        self.store = Store(clock)
+        self.store = _Store()
         self.seen: dict[Key, Picture] = {}
         #: Set once nothing is to be read beside the watches any more.
         self.over = False
@@ -122,7 +134,7 @@ class Run:
             rash.act()
         tasks = [loop.create_task(self.operator.watches.run())]
         tasks.append(loop.create_task(self.wire.forget()))
-        if random.random() < 0.7:
+        if random.random() < 0.85:
             tasks.append(loop.create_task(self.operator.read_beside(random)))
         while loop.time() < seconds:
             rash.act()
@@ -144,7 +156,7 @@ class Run:
             await asyncio.sleep(_STEP)
             ages = [age for *_, age in self.operator.watches.ages()]
             if len(ages) < len(KINDS) * len(self.scope) or max(ages) >= SILENCE:
-                self.say(f"watches that are too old: {ages}")
+                self.say("a watch has told nothing for longer than a silence")
         if ill := self.operator.watches.ill():
             self.say(f"ill: {ill}")
         if self.wire.lists > lists:
@@ -154,12 +166,15 @@ class Run:
         """The store has what the API server has, and the queue has heard of it."""
         wanted, found = self._there(), self._known()
         for uid in sorted(wanted.keys() | found.keys()):
-            if found.get(uid) != wanted.get(uid) and not self._read_unlabelled(uid):
+            if found.get(uid) != wanted.get(uid) and not self._read_live(uid, found.get(uid)):
                 self.say(f"{uid[-4:]} is {found.get(uid)} in the store, not {wanted.get(uid)}")
         for key in sorted(self.operator.store.keys() | self.operator.seen.keys()):
             picture, seen = self.operator.picture(key), self.operator.seen.get(key, frozenset())
-            if picture != seen:
-                self.say(f"{key}: nobody heard of {sorted(picture ^ seen)}")
+            # A pod that only bore its label is nothing to it.
+            read = self.operator.store.read
+            unheard = {each for each in picture ^ seen if read.get(each[0], key) == key}
+            if unheard:
+                self.say(f"{key}: nobody heard of {sorted(unheard)}")
 
     def _there(self) -> dict[str, list[tuple[str, Key, str]]]:
         """What the store should have, by UID: kind, key and version."""
@@ -186,8 +201,14 @@ class Run:
                     known.setdefault(pod.uid, []).append((PODS.plural, key, pod.version))
         return known
 
-    def _read_unlabelled(self, uid: str) -> bool:
-        """A Job that has lost its label is in the store where it was read by its name."""
+    def _read_live(self, uid: str, found: list[tuple[str, Key, str]] | None) -> bool:
+        """A Job that has lost its label is in the store where it was read by its name, and a pod
+        with no label, or another's, where it was read by the Job that has made it.
+        """
+        if found is not None and [key for _, key, _ in found] == [
+            self.operator.store.read.get(uid)
+        ]:
+            return True
         told = [each.raw for each in self.wire.history.changes["jobs"]]
         last = [raw for raw in told if raw["metadata"]["uid"] == uid][-1:]
         return any(not selected(raw, {"labelSelector": LABEL_JOB}) for raw in last)

@@ -35,7 +35,7 @@ class Weather:
         #: Seconds that a stream lasts, about.
         self._life = random.choice((2.0, 15.0, 60.0))
         #: Seconds that answers, and events, need at most.
-        self._slow, self._late = (random.choice((0.01, 0.5, 4.0)) for _ in range(2))
+        self._slow, self._late = random.choice((0.1, 1.0, 5.0)), random.choice((0.01, 0.5, 4.0))
         #: Seconds between bookmarks, at most.
         self._marks = random.choice((10.0, 60.0))
         #: The share of chunks that are cut into smaller ones.

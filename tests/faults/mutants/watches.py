@@ -11,8 +11,8 @@ MUTANTS = (
     _watches(
         "what-is-too-old-is-asked-for-again",
         "watching",
-        "                if error.code not in _PASSING or (self._failures + 1) % _PATIENT_FOR == 0:\n",
-        "                if error.code not in {*_PASSING, 410}:\n",
+        "error.code not in _PASSING or (self._failures + 1) % _PATIENT_FOR == 0:\n",
+        "error.code not in {*_PASSING, 410}:\n",
     ),
     _watches(
         "bookmarks-move-nothing-on",
@@ -80,8 +80,8 @@ MUTANTS = (
     _watches(
         "lists-drop-what-is-newer",
         "listing",
-        " and version_number(known.version) <= version_number(version):",
-        ":",
+        "        if known.uid not in present and not newer:\n",
+        "        if known.uid not in present:\n",
     ),
     _watches(
         "old-versions-replace-new-ones",
@@ -98,8 +98,8 @@ MUTANTS = (
     _watches(
         "live-reads-move-pods",
         "store",
-        "        if self._keys.get(pod.uid, key) != key:\n",
-        "        if not key:\n",
+        " or self._keys.get(pod.uid, key) != key:\n",
+        ":\n",
     ),
     _watches(
         "news-is-kept-to-oneself",
@@ -116,13 +116,31 @@ MUTANTS = (
     _watches(
         "live-reads-drop-what-has-come",
         "observe",
-        "            if pod in before and pod.uid",
-        "            if pod.uid",
+        "store.drop_pod(key, pod, first)",
+        "store.drop_pod(key, pod, pod.version)",
+    ),
+    _watches(
+        "two-lists-at-a-time",
+        "listing",
+        "    async with intake.lists[kind.plural, namespace]:\n",
+        "    if True:\n",
+    ),
+    _watches(
+        "read-live-an-old-version-counts",
+        "store",
+        "            pod = known if _older(pod.version, known.version) else pod\n",
+        "",
+    ),
+    _watches(
+        "what-is-gone-for-one-is-gone-for-all",
+        "store",
+        "        self._bury(pod.uid, version_number(pod.version))\n",
+        "        self._bury(pod.uid, version_number(version))\n",
     ),
     _watches(
         "dead-pods-come-back",
         "store",
-        "        if version_number(pod.version) < self._gone.get(pod.uid, -inf):\n",
-        "        if version_number(pod.version) < -inf:\n",
+        "        if told < self._gone.get(pod.uid, -inf) or self",
+        "        if self",
     ),
 )

@@ -137,20 +137,25 @@ async def test_what_comes_back_while_a_list_is_on_its_way_stays(
     assert audit._versions(plural)
 
 
-@pytest.mark.parametrize(("plural", "name"), [("jobs", "job-1"), ("pods", "job-1-0-abcde")])
+@pytest.mark.parametrize(
+    ("plural", "name"), [("pods", "job-1-0-abcde"), ("jobs", "job-1"), ("trainingjobs", "job")]
+)
 async def test_what_a_list_lacks_no_slower_list_brings_back(
     api: SlowApi, plural: str, name: str
 ) -> None:
+    """Whether it was heard of before or not."""
     audit = auditor(api)
-    await audit.load()
-    api.change(plural, "team", name, metadata={"annotations": {"changed": "yes"}})
+    others: list[asyncio.Task[int]] = []
 
     async def list_once_more() -> None:
         api.remove(plural, "team", name)
-        await audit.load()
+        others.append(asyncio.create_task(audit.load()))
+        for _ in range(20):
+            await asyncio.sleep(0)
 
     api.slow, api.meanwhile = plural, list_once_more
     await audit.load()
+    await others[0]
     assert not audit._versions(plural)
 
 

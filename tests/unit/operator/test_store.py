@@ -175,6 +175,30 @@ def test_a_pod_that_only_lost_its_label_comes_back() -> None:
         assert store.key_of(known.uid) == KEY
 
 
+def test_a_pod_is_with_the_job_that_has_made_it_whatever_its_label_names() -> None:
+    store = Store()
+    store.put_job(job())
+    other = Key("team", "other")
+    for told, read, kept in (("310", "310", "310"), ("330", "320", "330")):
+        store.drop_pod(KEY, pod(resourceVersion=told))
+        assert store.put_pod(other, pod(resourceVersion=told))
+        assert not store.put_pod(KEY, pod(resourceVersion=read), "340"), "its label names another"
+        assert store.adopt_pod(KEY, pod(resourceVersion=read), "340")
+        assert [each.version for each in store.pods(KEY)] == [kept]
+        assert store.pods(other) == ()
+        assert store.key_of(pod().uid) == KEY
+
+
+def test_gone_from_one_job_it_may_be_with_another() -> None:
+    """It got the other's label before it was missed here."""
+    store = Store()
+    store.put_job(job())
+    store.put_pod(KEY, pod(resourceVersion="300"))
+    assert store.drop_pod(KEY, pod(resourceVersion="300"), "340")
+    assert not store.put_pod(KEY, pod(resourceVersion="330"))
+    assert store.put_pod(Key("team", "other"), pod(resourceVersion="330"))
+
+
 def test_an_older_end_is_none() -> None:
     store = Store()
     store.put_job(job())
