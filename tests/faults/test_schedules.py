@@ -58,6 +58,10 @@ FOUND = [
     "drift-suspended seed=90245 watch:lag=12,merge=0.5",
     # Of a pod that had lost its label nothing was heard any more; a second attempt began beside it.
     "drift-pod-hidden-and-deleted seed=0",
+    (
+        "drift-pod-hidden-and-deleted seed=111044 w18:503 r5:crash-before r17:500 r21:500 "
+        "watch:lag=0.5,cut=3 kill@2.9 jitter"
+    ),
     "drift-pods-labels seed=50 w7:504-done w11:429-long watch:drop=0.3,cut=3 twin@29.4 dark=60",
 ]
 

@@ -229,6 +229,7 @@ class World:
         """SIGKILL for the one that has worked longest."""
         if self.operators:
             self.operators[0].kill()
+            self._unheard = asyncio.get_running_loop().time() + _RESTART
 
     def _freeze(self) -> None:
         assert self.schedule.freeze

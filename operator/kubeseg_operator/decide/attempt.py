@@ -75,11 +75,11 @@ def _fold_report(draft: Draft, attempt: Attempt) -> None:
         draft.replace_last(start_epoch=report.start_epoch)
 
 
-def _some_silent(draft: Draft, child: Child, pods: list[Pod]) -> bool:
+def _some_silent(draft: Draft, child: Child | None, pods: list[Pod]) -> bool:
     """Not every worker's pod tells how it ended: the one that does may only have followed, and one
     from before the Job was suspended and went on tells nothing of its end.
     """
-    since = child.started or ""
+    since = (child.started if child else None) or ""
     telling = [pod for pod in newest_of_each(pods) if tells(pod) and pod.created >= since]
     return len(telling) < draft.spec.workers
 
@@ -106,7 +106,7 @@ def _without_job(draft: Draft, attempt: Attempt, pods: list[Pod]) -> Decision:
     if Ask.CHILD not in seen.confirmed:
         return draft.ask(Ask.CHILD)
     if Ask.PODS not in seen.confirmed and (
-        any(not pod.ended for pod in pods) or drift.out_of_sight(draft, pods)
+        any(not pod.ended for pod in pods) or _some_silent(draft, None, pods)
     ):
         return draft.ask(Ask.PODS)
     if any(not pod.ended for pod in pods):
@@ -199,7 +199,7 @@ def _keep_up(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> D
     anew = edits.made_anew(draft, attempt, child, pods)
     if anew is not None:
         return anew
-    if drift.out_of_sight(draft, pods) and Ask.PODS not in draft.seen.confirmed:
+    if drift.out_of_sight(draft, attempt, child, pods) and Ask.PODS not in draft.seen.confirmed:
         return draft.ask(Ask.PODS)
     live = [pod for pod in pods if not pod.ended]
     _bring_config(draft, attempt, live)

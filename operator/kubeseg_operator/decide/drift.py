@@ -11,6 +11,7 @@ from kubeseg_operator.builders import labels_of, owner_reference
 from kubeseg_operator.cause import newest_of_each
 from kubeseg_operator.decide.draft import Draft
 from kubeseg_operator.decide.model import MendChild, MendPod
+from kubeseg_operator.decide.queued import has_begun
 from kubeseg_operator.outcome import tells
 from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.status import Attempt
@@ -33,14 +34,17 @@ def put_right(draft: Draft, attempt: Attempt, child: Child) -> None:
         draft.actions.append(MendChild(child.name, child.uid, {"metadata": meta, **patch}))
 
 
-def out_of_sight(draft: Draft, pods: list[Pod]) -> bool:
+def out_of_sight(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> bool:
     """Whether the watches may not tell how its pods stand: to them one is gone that has only lost
-    its label.
+    its label, or never was there.
     """
-    return any(
-        not tells(pod) and (pod.gone or pod.job != draft.job.key.name)
-        for pod in newest_of_each(pods)
-    )
+    if child.suspended:
+        return False
+    newest = newest_of_each(pods)
+    if len(newest) < draft.spec.workers:
+        return has_begun(attempt, child, queued=draft.spec.queue_name is not None)
+    key = draft.job.key
+    return any(not tells(pod) and (pod.gone or pod.job != key.name) for pod in newest)
 
 
 def put_pods_right(draft: Draft, attempt: Attempt, live: list[Pod]) -> None:

@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         "what-lost-its-label-is-gone",
         "decide.drift",
-        "        not tells(pod) and (pod.gone or pod.job != draft.job.key.name)\n",
-        "        not tells(pod) and pod.job != draft.job.key.name\n",
+        "not tells(pod) and (pod.gone or pod.job != key.name)",
+        "not tells(pod) and pod.job != key.name",
     ),
     Mutant(
         "pods-are-looked-for-by-label-alone",

@@ -85,6 +85,14 @@ def _pods_changed(*changes: Raw) -> Act:
     return act
 
 
+async def _pods_hidden_unheard(world: World) -> None:
+    """Nobody watches when it happens: to the next operator there never was a pod."""
+    await wait(world, trained(world, 1))
+    world.kill_operator()
+    world.label_pods({_LABELS[0]: None})
+    await expect(world, "it is put right", lambda: _pods_labelled(world), SOON)
+
+
 async def _pods_hidden_and_suspended(world: World) -> None:
     """A pod without its label is waited for all the same."""
     await wait(world, trained(world, 1))
@@ -188,6 +196,7 @@ SCENARIOS = (
         epochs=10,
         act=_pods_changed(*({_LABELS[0]: name} for name in (None, "job", "other", None, "job"))),
     ),
+    Scenario("drift-pod-unheard", epochs=10, act=_pods_hidden_unheard),
     Scenario(
         "drift-pods-labels",
         epochs=10,

@@ -105,7 +105,7 @@ def test_a_job_that_has_succeeded_tells_what_it_took(
 
 def test_an_attempt_that_never_ran_cost_nothing() -> None:
     known = job(status={"attempts": [running_attempt(startTime=None)]})
-    first = look(known, Observed(confirmed=frozenset({Ask.CHILD}))).status.attempts[0]
+    first = look(known, Observed(confirmed=frozenset({Ask.CHILD, Ask.PODS}))).status.attempts[0]
     assert (first.seconds, first.gpu_hours) == (0, 0.0)
 
 

@@ -256,7 +256,7 @@ def test_absence_of_a_recorded_job_is_confirmed_first() -> None:
 
 def test_a_recorded_job_that_is_gone_is_an_interruption_and_the_next_attempt_follows() -> None:
     known = job(status={"attempts": [running_attempt()], "progress": progress(3)})
-    decision = look(known, Observed(confirmed=frozenset({Ask.CHILD})))
+    decision = look(known, Observed(confirmed=frozenset({Ask.CHILD, Ask.PODS})))
     first, second = decision.status.attempts
     assert (first.outcome, first.reason, first.epoch) == ("Interrupted", "JobDeleted", 3)
     assert (second.number, second.end_time) == (2, None)
@@ -287,7 +287,7 @@ def test_a_job_of_an_attempt_that_an_old_status_does_not_know_is_let_be(phase: s
 
 def test_a_child_of_the_recorded_name_with_another_uid_is_not_the_attempt() -> None:
     known = job(status={"attempts": [running_attempt(uid="recorded")]})
-    seen = Observed(children=(child(uid="other"),), confirmed=frozenset({Ask.CHILD}))
+    seen = Observed(children=(child(uid="other"),), confirmed=frozenset({Ask.CHILD, Ask.PODS}))
     decision = look(known, seen)
     assert decision.status.attempts[0].outcome == "Interrupted"
     assert DeleteChild("job-1", "other") in decision.actions

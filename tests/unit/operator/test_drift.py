@@ -84,6 +84,8 @@ def test_a_pod_that_is_gone_without_a_word_is_looked_for(made: tuple[Child, ...]
     confirmed = frozenset({Ask.CHILD})
     seen = Observed(children=made, pods=(gone,), confirmed=confirmed)
     assert look(KNOWN, seen).ask is Ask.PODS
+    # A new process has never heard of it.
+    assert look(KNOWN, replace(seen, pods=())).ask is Ask.PODS
     told = replace(gone, exit_code=75)
     assert look(KNOWN, replace(seen, pods=(told,))).ask is None
 

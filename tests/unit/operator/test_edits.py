@@ -66,7 +66,7 @@ def test_an_attempt_that_has_not_begun_is_made_anew(changed: Raw) -> None:
     assert standing(decision) == ("Starting", "Ending")
     assert "made anew" in of(decision, "Running").message
     # Its Job is gone: the next attempt is made of the changed spec, and it counts as no failure.
-    gone = Observed(confirmed=frozenset({Ask.CHILD}))
+    gone = Observed(confirmed=frozenset({Ask.CHILD, Ask.PODS}))
     after = look(following(decision, waiting), gone)
     first, second = after.status.attempts
     assert (first.outcome, first.reason) == ("Interrupted", "SpecChanged")

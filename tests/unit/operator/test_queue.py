@@ -326,7 +326,7 @@ def test_a_users_suspend_deletes_the_child_in_the_queue_too() -> None:
     assert str(decision.status.phase) != "Running"
     ended = look(
         job(spec={**SPEC, "suspend": True}, status={**BASE, "attempts": [waits | {"uid": "x"}]}),
-        Observed(confirmed=frozenset({Ask.CHILD})),
+        Observed(confirmed=frozenset({Ask.CHILD, Ask.PODS})),
     )
     assert standing(ended) == ("Suspended", "Suspended")
     assert ended.status.attempts[0].queued_time is None

@@ -32,7 +32,7 @@ def test_a_strangers_pod_holds_up_no_end() -> None:
     stranger = replace(pod(phase="Running"), name="copy", uid="other", child=None)
     from kubeseg_operator.decide import Ask
 
-    seen = Observed(pods=(stranger,), confirmed=frozenset({Ask.CHILD}))
+    seen = Observed(pods=(stranger,), confirmed=frozenset({Ask.CHILD, Ask.PODS}))
     assert look(KNOWN, seen).status.attempts[0].outcome == "Interrupted"
 
 

@@ -61,7 +61,7 @@ def test_suspend_deletes_the_job_and_waits() -> None:
 def test_suspended_once_job_and_pods_are_gone() -> None:
     known = job(spec={"suspend": True}, status={"attempts": [running_attempt()]})
     last = ended_pod(75, message=last_words(75, epoch=7, checkpoint={"epoch": 7}), gone=True)
-    seen = Observed(pods=(last,), confirmed=frozenset({Ask.CHILD}))
+    seen = Observed(pods=(last,), confirmed=frozenset({Ask.CHILD, Ask.PODS}))
     decision = look(known, seen)
     assert standing(decision) == ("Suspended", "Suspended")
     assert decision.status.attempts[0].reason == "Suspended"
@@ -80,7 +80,7 @@ def test_suspended_from_the_first_visit_makes_nothing() -> None:
 def test_suspend_drops_a_reservation_only_when_its_job_is_surely_absent() -> None:
     known = job(spec={"suspend": True}, status={"attempts": [attempt()]})
     assert look(known).ask is Ask.CHILD
-    decision = look(known, Observed(confirmed=frozenset({Ask.CHILD})))
+    decision = look(known, Observed(confirmed=frozenset({Ask.CHILD, Ask.PODS})))
     assert standing(decision) == ("Suspended", "Suspended")
 
 
@@ -223,7 +223,7 @@ def test_the_deadline_fails_the_job_and_then_ends_its_job() -> None:
     known = job(spec={"activeDeadlineSeconds": 100}, status=status)
     seen = Observed(children=(child(),), pods=(running_pod(known),))
     assert look(known, seen).ask is Ask.CHILD
-    seen = replace(seen, confirmed=frozenset({Ask.CHILD}))
+    seen = replace(seen, confirmed=frozenset({Ask.CHILD, Ask.PODS}))
     decision = look(known, seen)
     assert standing(decision) == ("Failed", "DeadlineExceeded")
     assert decision.status.attempts[0].reason == "DeadlineExceeded"
@@ -233,7 +233,7 @@ def test_the_deadline_fails_the_job_and_then_ends_its_job() -> None:
 def test_a_training_that_ended_is_no_failure_because_the_operator_looks_late() -> None:
     status = {"attempts": [running_attempt()], "startTime": at(-100)}
     known = job(spec={"activeDeadlineSeconds": 50}, status=status)
-    seen = replace(ended(0, WORDS), confirmed=frozenset({Ask.CHILD}))
+    seen = replace(ended(0, WORDS), confirmed=frozenset({Ask.CHILD, Ask.PODS}))
     assert standing(look(known, seen)) == ("Succeeded", "Trained")
 
 
