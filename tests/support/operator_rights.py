@@ -31,7 +31,10 @@ _GROUPS = "tests/integration/test_operator_groups.py"
 #: Values that give the operator all that the chart may give it.
 EVERYTHING = ("--set", "kueue.enabled=true")
 _LIFE = f"{_CLUSTER}::test_a_whole_life_takes_few_writes"
-_DRIFT = "test_what_others_change_of_a_job_is_put_right_and_its_pod_goes_on"
+_DRIFT = (
+    "tests/integration/test_drift_cluster.py::"
+    "test_what_others_change_of_a_job_is_put_right_and_its_pod_goes_on"
+)
 _LOST = "test_a_node_that_does_not_answer_is_named_and_given_up"
 
 #: Each right that the chart gives, and the test that makes the operator use it. A new rule belongs
@@ -52,7 +55,7 @@ EXERCISED: dict[Right, str] = {
     Right("batch", "jobs", "get"): f"{_CLUSTER}::test_a_deleted_child_job_is_an_interruption",
     Right("batch", "jobs", "create"): _LIFE,
     Right("batch", "jobs", "delete"): f"{_CLUSTER}::test_suspend_and_resume",
-    Right("batch", "jobs", "patch"): f"{_CLUSTER}::{_DRIFT}",
+    Right("batch", "jobs", "patch"): _DRIFT,
     Right("", "pods", "list"): _LIFE,
     Right("", "pods", "watch"): _LIFE,
     Right(
