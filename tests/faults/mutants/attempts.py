@@ -7,7 +7,7 @@ MUTANTS = (
         "absent-job-is-believed",
         "decide.attempt",
         "    if Ask.CHILD not in seen.confirmed:\n",
-        "    if seen.confirmed and Ask.CHILD not in seen.confirmed:\n",
+        "    if Ask.PODS in seen.confirmed and not seen.confirmed:\n",
     ),
     Mutant(
         "a-waiting-attempt-keeps-its-pods",
