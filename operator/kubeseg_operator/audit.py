@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kubeseg_operator.client import ApiError, ApiUnreachableError, Client
-from kubeseg_operator.listing import take_all
+from kubeseg_operator.listing import known, take_all
 from kubeseg_operator.store import Store
 from kubeseg_operator.views import version_number
-from kubeseg_operator.watched import CHILDREN, JOBS, KINDS, Intake
+from kubeseg_operator.watched import KINDS, Intake
 
 log = logging.getLogger(__name__)
 
@@ -102,14 +102,14 @@ class Auditor:
         """What the API server tells and the store does not have."""
         behind: set[_Told] = set()
         for kind in KINDS:
-            known = self._versions(kind.plural)
-            gone = set(known)
+            versions = self._versions(kind.plural)
+            gone = set(versions)
             for namespace in self.namespaces:
                 async for raw in self.client.list(kind.path(namespace), selector=kind.selector):
                     meta = raw.get("metadata") or {}
                     told = _Told(kind.plural, meta.get("uid", ""), meta.get("resourceVersion", ""))
                     gone.discard(told.uid)
-                    news = known.get(told.uid) != told.version
+                    news = versions.get(told.uid) != told.version
                     if news and self.intake.concerns(kind, raw):
                         behind.add(told)
             # A watch that ends and begins anew tells nothing of what was deleted meanwhile.
@@ -117,9 +117,4 @@ class Auditor:
         return behind
 
     def _versions(self, plural: str) -> dict[str, str]:
-        if plural == JOBS.plural:
-            return {job.uid: job.version for job in self.store}
-        keys = self.store.keys()
-        if plural == CHILDREN.plural:
-            return {c.uid: c.version for key in keys for c in self.store.children(key)}
-        return {p.uid: p.version for key in keys for p in self.store.watched_pods(key)}
+        return {one.uid: one.version for _, one in known(self.store, plural)}

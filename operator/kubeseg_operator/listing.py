@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 from kubeseg_operator.client import Client
 from kubeseg_operator.store import Store
-from kubeseg_operator.views import Key, version_number
+from kubeseg_operator.views import Child, JobView, Key, Pod, version_number
 from kubeseg_operator.watched import CHILDREN, JOBS, Intake, Kind
 
 
@@ -33,43 +32,34 @@ async def _take_all(
         for raw in page.get("items") or []:
             present.add((raw.get("metadata") or {}).get("uid", ""))
             news += intake.take(kind, raw)
-    for known in _known(intake.store, kind, namespace):
+    for key, one in known(intake.store, kind.plural):
+        elsewhere = namespace not in {None, key.namespace}
         # What is known of a newer version than the list's has come, or come back, since.
-        newer = version_number(known.version) > version_number(version)
-        if known.uid not in present and not newer:
-            news += _drop(intake, kind, known, version)
+        newer = version_number(one.version) > version_number(version)
+        if one.uid not in present and not (elsewhere or newer):
+            news += _drop(intake, key, one, version)
     return version, news
 
 
-class _Known(NamedTuple):
-    """An object of the store, and the TrainingJob that it belongs to."""
-
-    key: Key
-    uid: str
-    name: str
-    version: str
-
-
-def _known(store: Store, kind: Kind, namespace: str | None) -> list[_Known]:
-    """All that the store holds of `kind`."""
-    if kind is JOBS:
-        found = [_Known(job.key, job.uid, job.key.name, job.version) for job in store]
-    else:
-        of, keys = store.children if kind is CHILDREN else store.watched_pods, store.keys()
-        found = [_Known(key, one.uid, one.name, one.version) for key in keys for one in of(key)]
-    return [each for each in found if namespace in {None, each.key.namespace}]
+def known(store: Store, plural: str) -> list[tuple[Key, JobView | Child | Pod]]:
+    """All that the store holds of a kind and that its watch tells of, by TrainingJob."""
+    if plural == JOBS.plural:
+        return [(job.key, job) for job in store]
+    keys = store.keys()
+    if plural == CHILDREN.plural:
+        return [(key, child) for key in keys for child in store.children(key)]
+    return [(key, pod) for key in keys for pod in store.watched_pods(key)]
 
 
-def _drop(intake: Intake, kind: Kind, known: _Known, version: str) -> bool:
+def _drop(intake: Intake, key: Key, one: JobView | Child | Pod, version: str) -> bool:
     """It was gone in `version`: a slower list that still has it is of an older one."""
-    store, (key, uid, name, _) = intake.store, known
-    if kind is JOBS:
-        dropped = store.drop_job(key, uid)
-    elif kind is CHILDREN:
-        dropped = store.drop_child(key, name, uid, version)
+    store = intake.store
+    if isinstance(one, JobView):
+        dropped = store.drop_job(key, one.uid)
+    elif isinstance(one, Child):
+        dropped = store.drop_child(key, one.name, one.uid, version)
     else:
-        pod = next((pod for pod in store.pods(key) if pod.uid == uid), None)
-        dropped = pod is not None and store.drop_pod(key, replace(pod, version=version))
+        dropped = store.drop_pod(key, replace(one, version=version))
     if dropped:
         intake.enqueue(key)
     return dropped

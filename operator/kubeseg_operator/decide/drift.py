@@ -1,4 +1,4 @@
-"""What others have changed of an attempt's Job and pods: put right, or reported where it can't be.
+"""What others have changed of a Job and its pods: put right, or reported where it mustn't be.
 
 Labels, owner and number of pods are put right, and the training goes on. A suspension is reported:
 it may be Kueue's, which must not be fought. The pod template can't change, and nothing else of a

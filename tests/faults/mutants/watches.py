@@ -74,14 +74,14 @@ MUTANTS = (
     _watches(
         "lists-drop-nothing",
         "listing",
-        "        if known.uid not in present and",
-        "        if not known.uid and",
+        "        if one.uid not in present and",
+        "        if not one.uid and",
     ),
     _watches(
         "lists-drop-what-is-newer",
         "listing",
-        "        if known.uid not in present and not newer:\n",
-        "        if known.uid not in present:\n",
+        "not (elsewhere or newer):\n",
+        "not elsewhere:\n",
     ),
     _watches(
         "old-versions-replace-new-ones",
@@ -111,7 +111,7 @@ MUTANTS = (
         "drops-are-kept-to-oneself",
         "listing",
         "    if dropped:\n",
-        "    if dropped and kind is not CHILDREN:\n",
+        "    if dropped and not isinstance(one, Child):\n",
     ),
     _watches(
         "live-reads-drop-what-has-come",
