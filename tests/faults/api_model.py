@@ -20,6 +20,7 @@ from kubeseg_types.names import PLURAL
 from kubeseg_types.status import TrainingJobStatus
 from tests.faults.api_rules import admitted, changed_job, changed_spec
 from tests.support.merge_patch import merge
+from tests.support.selectors import matches
 
 Raw = dict[str, Any]
 Where = tuple[str, str, str]
@@ -29,7 +30,6 @@ _PATH = re.compile(
     r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<sub>[a-z]+))?$"
 )
 _GROUP = re.compile(r"^/apis/(?P<group>[^/]+)$")
-_ONE_OF = re.compile(r"(?P<name>\S+) in \((?P<values>[^)]*)\)")
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _POLICIES = {"Foreground": FOREGROUND, "Orphan": ORPHAN}
 #: Who has a `metadata.generation`.
@@ -335,14 +335,8 @@ def _grace(plural: str, raw: Raw, options: Raw) -> int:
 
 def selected(raw: Raw, query: Mapping[str, str]) -> bool:
     """Whether the selectors of a request let an object through."""
-    labels = raw["metadata"].get("labels") or {}
-    wanted = query.get("labelSelector", "")
-    if some := _ONE_OF.fullmatch(wanted):
-        return labels.get(some["name"]) in some["values"].split(",")
-    for part in filter(None, wanted.split(",")):
-        name, equals, value = part.partition("=")
-        if name not in labels or (equals and labels[name] != value):
-            return False
+    if not matches(raw["metadata"].get("labels") or {}, query.get("labelSelector", "")):
+        return False
     for part in filter(None, query.get("fieldSelector", "").split(",")):
         path, _, value = part.partition("=")
         found: Any = raw

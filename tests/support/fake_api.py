@@ -16,6 +16,7 @@ from typing import Any
 
 from kubeseg_operator.client import ApiError, ApiUnreachableError
 from kubeseg_operator.watched import CHILDREN, JOBS, PODS, Intake, Kind
+from tests.support.selectors import matches
 
 Raw = dict[str, Any]
 _PATH = re.compile(
@@ -71,7 +72,7 @@ class FakeApi:
         items = [
             copy.deepcopy(found)
             for found in self.all(plural, namespace)
-            if _selected(found["metadata"].get("labels", {}), selector or "")
+            if matches(found["metadata"].get("labels", {}), selector or "")
         ]
         yield {"metadata": {"resourceVersion": str(next(self._versions))}, "items": items}
 
@@ -221,15 +222,6 @@ class FakeApi:
         if lost:
             raise ApiUnreachableError("the answer was lost")
         return copy.deepcopy(content)
-
-
-def _selected(labels: Raw, selector: str) -> bool:
-    """`name`, `name=value` or `name in (value,…)`."""
-    name, some, values = selector.partition(" in ")
-    if some:
-        return labels.get(name) in values.strip("()").split(",")
-    name, _, value = selector.partition("=")
-    return not name or (name in labels and value in {"", labels[name]})
 
 
 async def _nothing() -> None:
