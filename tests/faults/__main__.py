@@ -52,48 +52,34 @@ def schedules(writes: dict[str, int], first: int = 0) -> Iterator[Schedule]:
         yield Schedule(names[number % len(names)], seed=number, jitter=True)
 
 
-def report(what: str, again: str, findings: Iterable[str], log: Iterable[str] = ()) -> None:
+def report(outcome: Outcome | watches.Outcome, *, log: bool = False) -> None:
     """Say what went wrong, and how to see it again."""
-    print(f"FAILED  {what}")
-    for line in [*findings, f"again: python -m tests.faults {again}", *log]:
+    print(f"FAILED  {outcome.name}")
+    again = f"again: python -m tests.faults {outcome.again}"
+    for line in [*outcome.findings, again, *(outcome.log if log else ())]:
         print(f"        {line}", flush=True)
 
 
-def work(some: Iterable[Schedule], *, stop_at: int, log: bool = False) -> tuple[int, int]:
-    """Run them; how many were run, and how many failed."""
+def work(
+    some: Iterable[Outcome | watches.Outcome], *, stop_at: int, log: bool = False
+) -> tuple[int, int]:
+    """See what comes of them; how many were run, and how many failed."""
     ran = failed = 0
-    for schedule in some:
+    for outcome in some:
         ran += 1
-        if ran % 500 == 0:
-            print(f"{ran} schedules, {failed} failed", file=sys.stderr, flush=True)
-        outcome = run(schedule)
         if outcome.findings:
             failed += 1
-            report_schedule(outcome, log=log)
+            report(outcome, log=log)
             if failed >= stop_at:
                 break
+        if ran % 500 == 0:
+            print(f"{ran} run, {failed} failed", file=sys.stderr, flush=True)
     return ran, failed
 
 
-def report_schedule(outcome: Outcome, *, log: bool = False) -> None:
-    """As `report`."""
-    again = f'--replay "{outcome.schedule}"'
-    report(str(outcome.schedule), again, outcome.findings, outcome.log if log else ())
-
-
-def watch(seeds: Iterable[int], *, stop_at: int, log: bool) -> int:
-    """Run seeds of the watches' harness; 0 where nothing was found."""
-    begun, ran, failed = time.perf_counter(), 0, 0
-    for seed in seeds:
-        ran += 1
-        outcome = watches.run(seed)
-        if outcome.findings:
-            failed += 1
-            again = f"--watches --seed {seed}"
-            report(f"watches seed={seed}", again, outcome.findings, outcome.calls if log else ())
-            if failed >= stop_at:
-                break
-    print(f"{ran} seeds in {time.perf_counter() - begun:.1f} s: {failed} failed")
+def summary(ran: int, what: str, failed: int, begun: float) -> int:
+    """Say how it went; the exit code."""
+    print(f"{ran} {what} in {time.perf_counter() - begun:.1f} s: {failed} failed")
     return 1 if failed else 0
 
 
@@ -110,13 +96,14 @@ def main() -> int:
     parser.add_argument("--mutants", action="store_true", help="run the harness over each mutant")
     parser.add_argument("--mutant", help="with --mutants: this one alone")
     chosen = parser.parse_args()
+    begun = time.perf_counter()
     if chosen.mutants:
         return survey([chosen.mutant] if chosen.mutant else None, chosen.schedules)
     if chosen.watches:
         alone = chosen.seed is not None
         seeds = [chosen.seed] if alone else range(chosen.first, chosen.first + chosen.schedules)
-        return watch(seeds, stop_at=chosen.stop_at, log=alone)
-    begun = time.perf_counter()
+        ran, failed = work(map(watches.run, seeds), stop_at=chosen.stop_at, log=alone)
+        return summary(ran, "seeds", failed, begun)
     if chosen.replay:
         some: Iterable[Schedule] = [parse(chosen.replay)]
         first: list[Outcome] = []
@@ -124,7 +111,7 @@ def main() -> int:
         known = undisturbed(chosen.stop_at)
         first = [outcome for outcome in known.values() if outcome.findings]
         for outcome in first:
-            report_schedule(outcome)
+            report(outcome)
         writes = {
             name: outcome.writes
             for name, outcome in known.items()
@@ -136,14 +123,11 @@ def main() -> int:
             some = islice(schedules(writes, chosen.first), chosen.schedules)
     single = bool(chosen.replay) or chosen.seed is not None
     ran, failed = (
-        work(some, stop_at=max(1, chosen.stop_at - len(first)), log=single)
+        work(map(run, some), stop_at=max(1, chosen.stop_at - len(first)), log=single)
         if len(first) < chosen.stop_at
         else (0, 0)
     )
-    failed += len(first)
-    took = time.perf_counter() - begun
-    print(f"{ran} schedules in {took:.1f} s: {failed} failed")
-    return 1 if failed else 0
+    return summary(ran, "schedules", failed + len(first), begun)
 
 
 if __name__ == "__main__":

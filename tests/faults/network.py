@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 
 from kubeseg_operator.watched import KINDS, Intake, Kind
+from tests.faults.answer import Answer
 from tests.faults.api_model import ApiModel, Change, RefusedError
 from tests.faults.schedule import Schedule
 from tests.faults.streams import as_watched
@@ -98,12 +99,14 @@ class Line:
         self.gate.set()
         self._refused: dict[tuple[str, str], tuple[str, int]] = {}
 
-    def request(
+    @asynccontextmanager
+    async def request(
         self, verb: str, url: str, *, params: Any = None, data: Any = None, headers: Any = None
-    ) -> _Exchange:
+    ) -> AsyncIterator[Answer]:
         """As aiohttp's."""
         assert headers is not None
-        return _Exchange(self, verb, url, dict(params or {}), data)
+        status, told, body = await self.exchange(verb, url, dict(params or {}), data)
+        yield Answer(status, json.dumps(body).encode(), told)
 
     async def exchange(self, verb: str, url: str, query: Raw, data: bytes | None) -> Any:
         """One request, with whatever happens to it: code, headers, body."""
@@ -169,31 +172,6 @@ class Line:
     async def _die(self) -> Any:
         self._crash()
         return await asyncio.get_running_loop().create_future()
-
-
-class _Exchange:
-    """What aiohttp's request() gives: a context manager around the answer."""
-
-    def __init__(self, line: Line, verb: str, url: str, query: Raw, data: bytes | None) -> None:
-        self._line, self._what = line, (verb, url, query, data)
-        self.status, self.headers = 0, {}  # type: tuple[int, dict[str, str]]
-        self._body: Raw = {}
-
-    async def __aenter__(self) -> Self:
-        self.status, self.headers, self._body = await self._line.exchange(*self._what)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
-
-    async def read(self) -> bytes:
-        """The body."""
-        return json.dumps(self._body).encode()
 
 
 class Feed:

@@ -67,7 +67,7 @@ FOUND = [
 
 
 def well(outcome: Outcome) -> None:
-    again = f'python -m tests.faults --replay "{outcome.schedule}"'
+    again = f"python -m tests.faults {outcome.again}"
     assert not outcome.findings, "\n".join([again, *outcome.findings])
 
 

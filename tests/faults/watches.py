@@ -49,7 +49,17 @@ class Outcome:
     seed: int
     findings: list[str]
     #: Each request, and what became of it.
-    calls: list[str]
+    log: list[str]
+
+    @property
+    def name(self) -> str:
+        """What was run."""
+        return f"watches seed={self.seed}"
+
+    @property
+    def again(self) -> str:
+        """What `python -m tests.faults` has to be told to run it once more."""
+        return f"--watches --seed {self.seed}"
 
 
 class _Store(Store):

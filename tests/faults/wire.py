@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 
 from kubeseg_operator.client import TOTAL
+from tests.faults.answer import Answer
 from tests.faults.api_model import ApiModel
 from tests.faults.streams import PLURALS, Asked, History, Stream, refusal
 from tests.faults.weather import Weather
@@ -35,16 +37,23 @@ class Wire:
         #: What is left of the lists whose first pages were given, by token.
         self._left: dict[str, tuple[int, list[Raw]]] = {}
 
-    def request(
+    @asynccontextmanager
+    async def request(
         self, verb: str, url: str, *, params: Any = None, data: Any = None,
         headers: Any = None, timeout: aiohttp.ClientTimeout | None = None,
-    ) -> Answer:  # fmt: skip
+    ) -> AsyncIterator[Answer]:  # fmt: skip
         """As aiohttp's."""
         assert (verb, data) == ("GET", None)
         assert headers is not None
         path = url.partition("://")[2]
         silence = timeout.sock_read if timeout else TOTAL
-        return Answer(self, Asked(path[path.index("/") :], dict(params or {}), silence))
+        asked = Asked(path[path.index("/") :], dict(params or {}), silence)
+        status, body, stream = await self.answer(asked)
+        try:
+            yield Answer(status, body, content=stream)
+        finally:
+            if stream:
+                stream.close()
 
     async def forget(self) -> None:
         """For ever: what has been for a while can't be told any more."""
@@ -117,33 +126,6 @@ class Wire:
         if ends:
             stream.end(ends)
         return 200, b"", stream
-
-
-class Answer:
-    """What aiohttp's request() gives: a context manager around the answer."""
-
-    def __init__(self, wire: Wire, asked: Asked) -> None:
-        self._wire, self._asked = wire, asked
-        self.status, self.headers = 0, dict[str, str]()
-        self.content: Stream | None = None
-        self._body = b""
-
-    async def __aenter__(self) -> Self:
-        self.status, self._body, self.content = await self._wire.answer(self._asked)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.content:
-            self.content.close()
-
-    async def read(self) -> bytes:
-        """The body."""
-        return self._body
 
 
 async def _wait(seconds: float | None) -> None:

@@ -55,6 +55,16 @@ class Outcome:
     events: str
     log: list[str] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """What was run."""
+        return str(self.schedule)
+
+    @property
+    def again(self) -> str:
+        """What `python -m tests.faults` has to be told to run it once more."""
+        return f'--replay "{self.schedule}"'
+
 
 class World:
     """What scenarios act on."""

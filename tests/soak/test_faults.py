@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 
 import pytest
@@ -10,32 +11,27 @@ from tests.faults import watches
 from tests.faults.__main__ import schedules, undisturbed
 from tests.faults.mutants import MUTANTS
 from tests.faults.survey import WANTED, try_mutant
-from tests.faults.world import run
+from tests.faults.world import Outcome, run
 
 SCHEDULES = 10_000
+
+
+def well(outcomes: Iterable[Outcome | watches.Outcome]) -> None:
+    failed = [f"{one.again}: {one.findings}" for one in outcomes if one.findings]
+    assert not failed, "\n".join(failed)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_ten_thousand_schedules() -> None:
     writes = {name: outcome.writes for name, outcome in undisturbed().items()}
-    failed = []
-    for schedule in islice(schedules(writes), SCHEDULES):
-        outcome = run(schedule)
-        if outcome.findings:
-            failed.append(f'--replay "{schedule}": {outcome.findings}')
-    assert not failed, "\n".join(failed)
+    well(map(run, islice(schedules(writes), SCHEDULES)))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_ten_thousand_seeds_of_the_watches() -> None:
-    failed = []
-    for seed in range(SCHEDULES):
-        outcome = watches.run(seed)
-        if outcome.findings:
-            failed.append(f"--watches --seed {seed}: {outcome.findings}")
-    assert not failed, "\n".join(failed)
+    well(map(watches.run, range(SCHEDULES)))
 
 
 @pytest.mark.soak
