@@ -19,8 +19,8 @@ from kubeseg_operator.clock import add, parse, stamp
 from kubeseg_types.names import PLURAL
 from kubeseg_types.status import TrainingJobStatus
 from tests.faults.api_rules import admitted, changed_job, changed_spec
+from tests.support.label_selectors import matches
 from tests.support.merge_patch import merge
-from tests.support.selectors import matches
 
 Raw = dict[str, Any]
 Where = tuple[str, str, str]

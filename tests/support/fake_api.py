@@ -16,7 +16,7 @@ from typing import Any
 
 from kubeseg_operator.client import ApiError, ApiUnreachableError
 from kubeseg_operator.watched import CHILDREN, JOBS, PODS, Intake, Kind
-from tests.support.selectors import matches
+from tests.support.label_selectors import matches
 
 Raw = dict[str, Any]
 _PATH = re.compile(
