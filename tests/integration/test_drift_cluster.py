@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.cluster import TestCluster
-from tests.support.operator_process import Place, operated
+from tests.support.operator_process import Place
 
 pytestmark = pytest.mark.cluster
 LABEL = "kubeseg.dev/job"
-
-
-@pytest.fixture(scope="module")
-def place(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A namespace under Pod Security `restricted`, with a workspace and a running operator."""
-    with operated(cluster, tmp_path_factory.mktemp("operator")) as place:
-        yield place
 
 
 def test_what_others_change_of_a_job_is_put_right_and_its_pod_goes_on(place: Place) -> None:

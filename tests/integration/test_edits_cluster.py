@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.cluster import TestCluster
-from tests.support.operator_process import Place, operated
+from tests.support.operator_process import Place
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module")
-def place(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A namespace with an operator of its own."""
-    with operated(cluster, tmp_path_factory.mktemp("operator")) as place:
-        yield place
 
 
 def test_following_the_remedy_of_blocked_is_enough(place: Place) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -18,18 +17,11 @@ import pytest
 
 from kubeseg_local.kube import Kube
 from tests.support.audit_log import by_account
-from tests.support.cluster import TestCluster, wait_for
-from tests.support.operator_process import CLAIM, Place, operated
+from tests.support.cluster import wait_for
+from tests.support.operator_process import CLAIM, Place
 from tests.support.operator_rights import ACCOUNT
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module")
-def place(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A namespace under Pod Security `restricted`, with a workspace and a running operator."""
-    with operated(cluster, tmp_path_factory.mktemp("operator")) as place:
-        yield place
 
 
 def moment(text: str) -> datetime:
