@@ -10,7 +10,7 @@ from kubeseg_operator.apply import children_path, job_path, status_body
 from kubeseg_operator.client import Client
 from kubeseg_operator.clock import utc_now
 from kubeseg_operator.decide import CreateChild, Observed, Settings, decide
-from kubeseg_operator.views import JobView, Key, job_view
+from kubeseg_operator.views import JobView, Key, job_view, packed
 from kubeseg_types.status import TrainingJobStatus
 
 Raw = dict[str, Any]
@@ -20,7 +20,7 @@ def _writes(job: JobView) -> tuple[TrainingJobStatus, Raw]:
     """The status that reserves the first attempt, and its Job: what the operator would send."""
     settings = Settings(image="trainer:1")
     reserved = decide(job, Observed(), utc_now(), settings).status
-    after = replace(job, status=reserved.to_dict())
+    after = replace(job, status_json=packed(reserved.to_dict()))
     (create,) = decide(after, Observed(), utc_now(), settings).actions
     assert isinstance(create, CreateChild)
     return reserved, create.manifest

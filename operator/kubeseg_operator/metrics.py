@@ -168,16 +168,17 @@ class JobCollector(Collector):
         )
         tally: Tally[tuple[str, str]] = Tally()
         for job in self._jobs:
-            phase = job.status.get("phase") or Phase.PENDING
+            status = job.status
+            phase = status.get("phase") or Phase.PENDING
             # Somebody else may have written the status: nothing of it becomes a label unseen.
             if not isinstance(phase, str) or phase not in _PHASES:
                 continue
             phases.add_metric([*job.key, phase], 1)
             tally[job.key.namespace, phase] += 1
-            reason = _blocked_by(job.status.get("conditions"))
+            reason = _blocked_by(status.get("conditions"))
             if reason:
                 blocked.add_metric([*job.key, reason], 1)
-            metrics = _dict(job.status.get("metrics"))
+            metrics = _dict(status.get("metrics"))
             _add(last, job, _dict(metrics.get("last")))
             _add(best, job, _dict(metrics.get("best")))
         for labels, count in sorted(tally.items()):

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
-from kubeseg_operator.views import JobView, Raw
+from kubeseg_operator.views import JobView, Raw, unpacked
 from kubeseg_types.refusals import refusals
 from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.status import TrainingJobStatus
@@ -25,13 +25,13 @@ class _Memory(Generic[T]):
 
     def __init__(self, read: Callable[[Raw], T]) -> None:
         self._read = read
-        self._known: dict[str, tuple[Raw, T]] = {}
+        self._known: dict[str, tuple[bytes, T]] = {}
 
-    def of(self, uid: str, raw: Raw) -> T:
-        """What `raw` means; it is read anew where it differs from what was known of `uid`."""
+    def of(self, uid: str, part: bytes) -> T:
+        """What `part` means; it is read anew where it differs from what was known of `uid`."""
         known = self._known.pop(uid, None)
-        if known is None or known[0] != raw:
-            known = raw, self._read(raw)
+        if known is None or known[0] != part:
+            known = part, self._read(unpacked(part))
         self._known[uid] = known
         if len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
@@ -54,9 +54,9 @@ _specs, _statuses = _Memory(_spec), _Memory(TrainingJobStatus.model_validate)
 
 def spec_of(job: JobView) -> TrainingJobSpec | list[str]:
     """The spec, or sentences on why it can't be followed."""
-    return _specs.of(job.uid, job.spec)
+    return _specs.of(job.uid, job.spec_json)
 
 
 def status_of(job: JobView) -> TrainingJobStatus:
     """The status. Raises ValueError where it can't be read."""
-    return _statuses.of(job.uid, job.status)
+    return _statuses.of(job.uid, job.status_json)

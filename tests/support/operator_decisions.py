@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from kubeseg_operator.decide import Decision, Observed, Settings, decide
-from kubeseg_operator.views import JobView, Pod
+from kubeseg_operator.views import JobView, Pod, packed
 from tests.support.operator_objects import NOW, child, ended_pod, job, last_words, running_pod
 
 SETTINGS = Settings(image="trainer:1", backoff_seconds=10)
@@ -41,7 +41,7 @@ def standing(decision: Decision) -> tuple[str, str]:
 def following(decision: Decision, known: JobView) -> JobView:
     """The job as it is once the decision's status is written."""
     version = str(int(known.version) + 1)
-    return replace(known, status=decision.status.to_dict(), version=version)
+    return replace(known, status_json=packed(decision.status.to_dict()), version=version)
 
 
 def ended(code: int, message: str = "", **fields: Any) -> Observed:

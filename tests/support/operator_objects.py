@@ -54,6 +54,12 @@ def job(**wanted: Any) -> JobView:
     return job_view(raw_job(**wanted))
 
 
+def strange_job(**fields: Any) -> JobView:
+    """One with these fields of its spec, which another version's schema has let in."""
+    raw = raw_job()
+    return job_view(raw | {"spec": raw["spec"] | fields})
+
+
 def raw_child(
     *,
     attempt: int = 1,

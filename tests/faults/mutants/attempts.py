@@ -127,7 +127,7 @@ MUTANTS = (
     Mutant(
         "old-spec-is-remembered",
         "reading",
-        "if known is None or known[0] != raw:",
+        "if known is None or known[0] != part:",
         "if known is None:",
     ),
     Mutant(

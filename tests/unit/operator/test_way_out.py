@@ -7,7 +7,14 @@ import pytest
 from kubeseg_operator.decide import Ask, Observed
 from kubeseg_operator.decide.ends import WAY_OUT
 from tests.support.operator_decisions import ended, look, of, standing
-from tests.support.operator_objects import at, child, job, last_words, running_attempt
+from tests.support.operator_objects import (
+    at,
+    child,
+    job,
+    last_words,
+    running_attempt,
+    strange_job,
+)
 
 RUNS = {"attempts": [running_attempt()]}
 
@@ -41,8 +48,6 @@ def test_every_failure_for_good_has_it() -> None:
 
 
 def test_it_is_not_said_twice() -> None:
-    known = job()
-    known.spec["workers"] = 257
-    message = of(look(known), "Failed").message
+    message = of(look(strange_job(workers=257)), "Failed").message
     assert message.count("new TrainingJob") == 1
     assert WAY_OUT not in message

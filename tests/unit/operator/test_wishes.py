@@ -41,6 +41,7 @@ from tests.support.operator_objects import (
     report,
     running_attempt,
     running_pod,
+    strange_job,
 )
 
 # --- suspend, resume, stop
@@ -267,9 +268,7 @@ def test_a_job_being_deleted_is_left_alone() -> None:
 def test_a_spec_that_this_version_cant_follow_fails_with_a_sentence(
     field: str, value: object, word: str
 ) -> None:
-    known = job()
-    known.spec[field] = value
-    decision = look(known)
+    decision = look(strange_job(**{field: value}))
     assert standing(decision) == ("Failed", "InvalidSpec")
     assert word in of(decision, "Failed").message
     assert decision.actions == ()
