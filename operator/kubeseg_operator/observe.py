@@ -6,6 +6,7 @@ from kubeseg_operator.admission import Found
 from kubeseg_operator.apply import children_path, pods_path
 from kubeseg_operator.client import ApiError, Client
 from kubeseg_operator.decide import Ask, Observed
+from kubeseg_operator.outcome import unexplained
 from kubeseg_operator.store import Store
 from kubeseg_operator.surroundings import Surroundings
 from kubeseg_operator.views import LABEL_CONTROLLER, Child, JobView, Raw, child_view, pod_view
@@ -14,6 +15,8 @@ from kubeseg_types.names import DEFAULT_CLAIM, LABEL_JOB
 from kubeseg_types.trainer import Progress
 
 _MAX_EVENTS = "50"
+#: So many of the pods that were killed are asked after: those that ended first.
+_MAX_MUTE = 8
 
 
 def observed(store: Store, job: JobView, report: Progress | None) -> Observed:
@@ -73,6 +76,8 @@ class LiveReader:
                 # The one that is longest on its node: the decision is about that one.
                 waiting.sort(key=lambda pod: pod.scheduled_at or "~")
                 return await self._events(job, [pod.uid for pod in waiting[:1]])
+            case Ask.END_EVENTS:
+                return await self._end_events(job)
             case Ask.CLAIM:
                 return await self._claim(job)
             case Ask.CLAIM_EVENTS:
@@ -137,12 +142,25 @@ class LiveReader:
         noted = {record["uid"] for record in records if record and record.get("uid")}
         return noted | {child.uid for child in self._own(job)}
 
-    async def _events(self, job: JobView, uids: list[str]) -> tuple[Raw, ...]:
+    async def _end_events(self, job: JobView) -> tuple[Raw, ...]:
+        pods = self._store.pods(job.key)
+        newest = max((pod.attempt for pod in pods), default=0)
+        mute = unexplained(pod for pod in pods if pod.attempt == newest)
+        mute.sort(key=lambda pod: pod.ended_at or "")
+        try:
+            return await self._events(job, [pod.uid for pod in mute[:_MAX_MUTE]], ",reason=Killing")
+        except ApiError as error:
+            if error.code != 403:
+                raise
+            # How an attempt ended is decided without them.
+            return ()
+
+    async def _events(self, job: JobView, uids: list[str], selector: str = "") -> tuple[Raw, ...]:
         events: list[Raw] = []
         for uid in uids:
             answer = await self._client.get(
                 f"/api/v1/namespaces/{job.key.namespace}/events",
-                fieldSelector=f"involvedObject.uid={uid}",
+                fieldSelector=f"involvedObject.uid={uid}{selector}",
                 limit=_MAX_EVENTS,
             )
             events += answer.get("items") or []

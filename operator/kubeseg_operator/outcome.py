@@ -7,13 +7,14 @@ contract's bounds is left out.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from kubeseg_operator.cause import Verdict, first_cause, newest_of_each, nodes_of
-from kubeseg_operator.views import Child, Pod
+from kubeseg_operator.views import Child, Pod, Raw
 from kubeseg_types.exit_codes import ExitCode, Outcome, classify
 from kubeseg_types.names import MAX_TERMINATION_BYTES
 from kubeseg_types.trainer import TerminationMessage
@@ -25,6 +26,9 @@ _INTERRUPTING = frozenset(
 )
 #: What a kubelet calls the end of a container whose memory limit was exceeded.
 OOM_KILLED = "OOMKilled"
+#: What we call its end where its kubelet had it killed for not answering; pods don't tell that.
+_UNRESPONSIVE = "LivenessProbe"
+_PROBE_FAILED = re.compile(r"failed (liveness|startup) probe")
 MAX_EPOCH = 1_000_000
 #: What JSON's readers agree on.
 MAX_COUNT = 2**53
@@ -86,6 +90,8 @@ def _by_exit_code(pod: Pod, code: int) -> tuple[Outcome, str]:
         return outcome, reason
     if pod.end_reason == OOM_KILLED:
         return classify(ExitCode.OUT_OF_MEMORY)
+    if pod.end_reason == _UNRESPONSIVE:
+        return classify(ExitCode.STALLED)
     if pod.disruption:
         return Outcome.INTERRUPTED, pod.disruption
     if pod.reason in _INTERRUPTING:
@@ -104,6 +110,8 @@ def _words(pod: Pod, code: int, told: TerminationMessage | None) -> str:
     if pod.end_reason == OOM_KILLED:
         return "its memory limit was exceeded"
     how = f"killed by {_SIGNALS[code]}" if code in _SIGNALS else f"exit code {code}"
+    if pod.end_reason == _UNRESPONSIVE:
+        how = f"it stood still as a whole: no answer to its kubelet's liveness probe, {how}"
     if told is None and pod.end_message.strip():
         # It left no words: the kubelet gives the last lines of its log.
         return f"{how}. Its last lines: {tail(pod.end_message)}"
@@ -113,6 +121,28 @@ def _words(pod: Pod, code: int, told: TerminationMessage | None) -> str:
 def tells(pod: Pod) -> bool:
     """Whether the pod itself says how it ended."""
     return pod.exit_code is not None or bool(pod.reason)
+
+
+def unexplained(pods: Iterable[Pod]) -> list[Pod]:
+    """Those that were killed, and do not say why: events on them may."""
+    return [
+        pod
+        for pod in newest_of_each(pods)
+        if pod.exit_code in _SIGNALS
+        and pod.end_reason == "Error"
+        and not (pod.reason or pod.disruption or pod.deleting or pod.gone)
+    ]
+
+
+def explained(pods: Iterable[Pod], events: Iterable[Raw]) -> list[Pod]:
+    """`pods`, with what `events` tell of the end of those that do not say it themselves."""
+    mute = {
+        (event.get("involvedObject") or {}).get("uid")
+        for event in events
+        if event.get("reason") == "Killing"
+        and _PROBE_FAILED.search(str(event.get("message") or ""))
+    }
+    return [replace(pod, end_reason=_UNRESPONSIVE) if pod.uid in mute else pod for pod in pods]
 
 
 def _verdict(pod: Pod) -> Verdict:

@@ -36,6 +36,8 @@ class Ended:
     message: str = ""
     reason: str = ""
     pod_reason: str = ""
+    #: Its kubelet had it killed, since it did not answer its liveness probe.
+    unresponsive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,12 +277,20 @@ class Trainer:
         if self.ended:
             return
         self.ended = True
+        if end.unresponsive:
+            self._told_by_kubelet("Container trainer failed liveness probe, will be restarted")
         if not self._worker:
             self._cluster.ends[self._owner] = end.code
         self._api.listeners.remove(self._heard)
         del self._cluster.training[self.uid][self.name]
         self._told.set()
         self._done(end)
+
+    def _told_by_kubelet(self, message: str) -> None:
+        about = {"kind": "Pod", "name": self.name, "uid": self.pod_uid}
+        meta = {"name": f"{self.name}.killing"}
+        event = {"metadata": meta, "involvedObject": about, "reason": "Killing", "message": message}
+        self._api.create("events", self.namespace, event, who="kubelet")
 
     def _words(self, code: int, words: str = "") -> Ended:
         config = self._config()

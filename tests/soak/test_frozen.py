@@ -41,7 +41,7 @@ def test_a_frozen_trainer_is_ended_and_the_training_goes_on(kubeseg: Installatio
 
     wait_for("its attempt ends", lambda: "endTime" in first(), PATIENCE_S)
     end = first()
-    assert (end["outcome"], end["exitCode"]) == ("Failed", 137)
-    assert "killed by SIGKILL. Its last lines: " in str(end["message"])
+    assert (end["outcome"], end["reason"], end["exitCode"]) == ("Failed", "Stalled", 137)
+    assert "liveness probe, killed by SIGKILL. Its last lines: " in str(end["message"])
     wait_for("the end", lambda: kubeseg.status("frozen")["phase"] in {"Succeeded", "Failed"}, 240)
     assert len(check_undamaged(kubeseg, "frozen", EPOCHS)["attempts"]) == 2

@@ -28,7 +28,7 @@ from kubeseg_operator.decide.queued import (
     wait_in_queue,
 )
 from kubeseg_operator.obstacle import Obstacle
-from kubeseg_operator.outcome import Ending, ending, tells
+from kubeseg_operator.outcome import Ending, ending, explained, tells, unexplained
 from kubeseg_operator.progress import fold
 from kubeseg_operator.rendezvous import RENDEZVOUS_SECONDS, headless_service
 from kubeseg_operator.views import Child, Pod, config_hash
@@ -54,6 +54,9 @@ def follow(draft: Draft, attempt: Attempt) -> Decision:
             if Ask.PODS not in draft.seen.confirmed:
                 return draft.ask(Ask.PODS)
             current = pods  # clocks differ, or the last pod is gone without a word
+        if unexplained(current) and Ask.END_EVENTS not in draft.seen.confirmed:
+            return draft.ask(Ask.END_EVENTS)
+        current = explained(current, draft.seen.answers.get(Ask.END_EVENTS, ()))
         end = ending(child, current, workers=draft.spec.workers)
         return ended(draft, _as_asked(draft, attempt, end))
     return _alive(draft, attempt, child, pods)

@@ -27,6 +27,8 @@ class Ask(StrEnum):
     #: Events on the running attempt's Job, or on its pod.
     CHILD_EVENTS = "ChildEvents"
     POD_EVENTS = "PodEvents"
+    #: Events on pods of it that were killed, and do not say why; nothing where it may not be read.
+    END_EVENTS = "EndEvents"
     #: What Kueue says of the running attempt's Job.
     WORKLOAD = "Workload"
     #: The workspace claim, and events on it; the nodes with what they offer. Only where a trainer

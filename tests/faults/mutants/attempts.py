@@ -125,6 +125,12 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "nobody-asks-who-killed-it",
+        "decide.attempt",
+        "if unexplained(current) and Ask.END_EVENTS not in draft.seen.confirmed:",
+        "if False:",
+    ),
+    Mutant(
         "old-spec-is-remembered",
         "reading",
         "if known is None or known[0] != part:",

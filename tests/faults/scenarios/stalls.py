@@ -17,6 +17,8 @@ _WORDS = "no step ended for 30s; reading batch 17 | waiting for worker 2"
 STALLED = Ended(ExitCode.STALLED)
 #: It could not leave words of its own: these are the last lines of its log.
 SPEECHLESS = Ended(ExitCode.STALLED, "reading batch 17\n\nwaiting for worker 2\n")
+#: Frozen as a whole, its own watchdog, too.
+FROZEN = Ended(137, "reading batch 17\n\nwaiting for worker 2\n", "Error", unresponsive=True)
 
 
 def _patience(epochs: int) -> Raw:
@@ -72,6 +74,22 @@ SCENARIOS = (
         "stalled-without-words",
         spec=_patience(3) | {"maxRetries": 0},
         mishaps=(Mishap(0, SPEECHLESS, 99, stalls=True),),
+        phase="Failed",
+        reasons=("RetriesExhausted",),
+        story="Failed/Stalled",
+        done=0,
+        also=_quotes,
+    ),
+    Scenario(
+        "frozen",
+        spec=_patience(3),
+        mishaps=(Mishap(1, FROZEN, stalls=True),),
+        story=f"Failed/Stalled {TRAINED}",
+    ),
+    Scenario(
+        "frozen-for-good",
+        spec=_patience(3) | {"maxRetries": 0},
+        mishaps=(Mishap(0, FROZEN, 99, stalls=True),),
         phase="Failed",
         reasons=("RetriesExhausted",),
         story="Failed/Stalled",

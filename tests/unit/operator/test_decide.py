@@ -226,6 +226,7 @@ def test_another_scheduler_is_not_judged_by_the_clusters_own() -> None:
             Ask.POD_EVENTS,
         ),
         (Observed(children=(child(finished="Failed"),)), Ask.PODS),
+        (ended(137), Ask.END_EVENTS),
     ],
 )
 def test_what_is_read_live_before_a_verdict(seen: Observed, question: Ask) -> None:

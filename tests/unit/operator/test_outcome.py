@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
-from kubeseg_operator.outcome import clip, ending, read_termination, tail
+from kubeseg_operator.outcome import (
+    clip,
+    ending,
+    explained,
+    read_termination,
+    tail,
+    unexplained,
+)
 from kubeseg_types.exit_codes import Outcome
-from tests.support.operator_objects import child, ended_pod, last_words, pod
+from tests.support.operator_objects import POD_UID, child, ended_pod, last_words, pod
 
 DISRUPTED = [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]
 
@@ -46,6 +53,50 @@ DISRUPTED = [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionB
 def test_exit_codes(code: int, fields: dict[str, Any], expected: tuple[Outcome, str]) -> None:
     end = ending(child(finished="Failed"), [ended_pod(code, **fields)])
     assert (end.outcome, end.reason, end.exit_code) == (*expected, code)
+
+
+def killing(message: str, uid: str = POD_UID) -> dict[str, Any]:
+    return {"reason": "Killing", "message": message, "involvedObject": {"uid": uid}}
+
+
+PROBE = "Container trainer failed liveness probe, will be restarted"
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (killing(PROBE), "Stalled"),
+        (killing("Container trainer failed startup probe, will be restarted"), "Stalled"),
+        (killing("Stopping container trainer"), "TrainerError"),
+        (killing(PROBE, uid="another"), "TrainerError"),
+        (killing(PROBE) | {"reason": "Unhealthy"}, "TrainerError"),
+        ({"reason": "Killing"}, "TrainerError"),
+    ],
+)
+def test_the_kubelet_tells_of_a_trainer_that_it_had_killed(
+    event: dict[str, Any], reason: str
+) -> None:
+    dead = ended_pod(137, message="batch 16\nbatch 17\n")
+    assert unexplained([dead]) == [dead]
+    end = ending(child(finished="Failed"), explained([dead], [event]))
+    assert (end.outcome, end.reason, end.exit_code) == (Outcome.FAILED, reason, 137)
+    assert end.message.endswith("killed by SIGKILL. Its last lines: batch 16 | batch 17")
+    assert ("liveness probe" in end.message) == (reason == "Stalled")
+
+
+@pytest.mark.parametrize(
+    ("code", "fields"),
+    [
+        (1, {}),
+        (0, {}),
+        (137, {"reason": "OOMKilled"}),
+        (137, {"conditions": DISRUPTED}),
+        (137, {"deletionTimestamp": "x"}),
+        (137, {"gone": True}),
+    ],
+)
+def test_other_ends_need_no_events(code: int, fields: dict[str, Any]) -> None:
+    assert unexplained([ended_pod(code, **fields)]) == []
 
 
 def test_a_complete_job_is_a_success_whatever_is_left() -> None:
