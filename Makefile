@@ -23,7 +23,7 @@ down: ## End the demo's cluster: no process, no mount and no file of it stays
 
 test: setup ## All checks and all tests
 	@$(BIN)/python scripts/checks.py
-	@$(BIN)/python -m pytest -q tests
+	@$(BIN)/python scripts/run_tests.py
 
 lint: ## The checks alone
 	@$(PYTHON) scripts/setup.py --python-only
