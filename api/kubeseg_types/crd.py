@@ -2,8 +2,8 @@
 
 pydantic's JSON schema becomes a structural schema as the API server wants it: references are
 inlined, `anyOf` with null becomes optional, exclusive bounds become the draft-4 form, fractional
-maxima become rules, defaults of nested models are filled in to the last field, free-form objects
-keep unknown fields.
+maxima become rules, defaults of nested models are filled in to the last field. Free-form objects
+are an error: what is nested without an end no reader of lists could bear.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _convert_object(node: Schema, defs: dict[str, Schema], out: Schema) -> None:
     elif isinstance(node.get("additionalProperties"), dict):
         out["additionalProperties"] = _convert(node["additionalProperties"], defs)
     else:
-        out["x-kubernetes-preserve-unknown-fields"] = True
+        raise TypeError(f"a free-form object can't be bounded: write its fields out ({node})")
 
 
 def _fill_defaults(schema: Schema) -> None:

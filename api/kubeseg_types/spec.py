@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from kubeseg_types import workspace
+from kubeseg_types.affinity import Affinity
 from kubeseg_types.base import Contract, Quantity
 from kubeseg_types.names import DEFAULT_CLAIM
 from kubeseg_types.training import CheckpointPolicy, Training
@@ -317,9 +318,7 @@ class TrainingJobSpec(Contract):
         default=None, max_length=32
     )
     tolerations: list[Toleration] | None = Field(default=None, max_length=32)
-    affinity: dict[str, Any] | None = Field(
-        default=None, description="As in a pod.", json_schema_extra={"maxProperties": 3}
-    )
+    affinity: Affinity | None = Field(default=None, description="As in a pod.")
     scheduler_name: Name | None = None
     priority_class_name: Name | None = None
     runtime_class_name: Name | None = None

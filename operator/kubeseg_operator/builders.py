@@ -182,7 +182,7 @@ def _pod_spec(spec: TrainingJobSpec, image: str, job: str, child: str) -> Raw:
         _container(spec, image, environment(spec, job, child)),
         _volumes(spec),
         grace=GRACE_SECONDS,
-        affinity=spec.affinity,
+        affinity=spec.affinity.to_dict() if spec.affinity else None,
         schedulerName=spec.scheduler_name,
         runtimeClassName=spec.runtime_class_name,
         resourceClaims=plain(spec.resource_claims),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster import TestCluster, wait_for
+from tests.support.cluster import KubectlError, TestCluster, wait_for
 from tests.support.operator_process import Place, operated
 
 pytestmark = pytest.mark.cluster
@@ -44,7 +44,8 @@ def made(place: Place, name: str, script: dict[str, Any], meta: Any = None, **sp
         "metadata": {"name": name} | (meta or {}),
         "spec": wanted | spec,
     }
-    place.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+    text = json.dumps(manifest).replace('"DEEP"', '{"a":' * 2000 + "{}" + "}" * 2000)
+    place.kubectl("create", "-f", "-", stdin=text)
 
 
 def well(place: Place, beside: str) -> None:
@@ -82,6 +83,14 @@ def test_the_largest_values_and_the_longest_name(place: Place) -> None:
     # What the schema allows and a pod may not have is said, and not tried for ever in silence.
     why = place.phase("too-much-for-a-pod", "Blocked")["summary"]["why"]
     assert "spec.podAnnotations" in why
+
+
+def test_what_is_nested_without_an_end_is_refused(place: Place) -> None:
+    """In a list it would be there for every reader, and who can't read it would see no job."""
+    for path in ("nodeAffinity", "podAffinity", "anything"):
+        with pytest.raises(KubectlError, match=f"unknown field .*spec.affinity.{path}"):
+            made(place, "deep", {"epochs": 1}, affinity={path: "DEEP"})
+    well(place, "beside-the-deep")
 
 
 STRANGE: dict[str, dict[str, Any]] = {

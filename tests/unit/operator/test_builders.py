@@ -120,7 +120,28 @@ def test_what_is_passed_on_is_passed_on_whole() -> None:
         "key": "k", "operator": "Equal", "value": "v", "effect": "NoExecute",
         "tolerationSeconds": 30,
     }  # fmt: skip
-    affinity = {"podAntiAffinity": {"any": [{"depth": {"as": ["it", "was"]}}]}, "nodeAffinity": {}}
+    zones = [{"key": "zone", "operator": "NotIn", "values": ["a", "b"]}]
+    term = {"matchExpressions": zones, "matchFields": [{"key": "f", "operator": "Exists"}]}
+    near = {
+        "topologyKey": "rack",
+        "labelSelector": {},
+        "namespaces": ["one"],
+        "namespaceSelector": {"matchLabels": {"team": "x"}, "matchExpressions": zones},
+        "matchLabelKeys": ["l"],
+        "mismatchLabelKeys": ["m"],
+    }
+    pods = {
+        "requiredDuringSchedulingIgnoredDuringExecution": [near],
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": near}],
+    }
+    affinity = {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]},
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 9, "preference": term}],
+        },
+        "podAffinity": pods,
+        "podAntiAffinity": pods,
+    }
     pod = built(job(spec={"tolerations": [toleration], "affinity": affinity}))["spec"]["template"]
     assert pod["spec"]["tolerations"] == [toleration]
     assert pod["spec"]["affinity"] == affinity

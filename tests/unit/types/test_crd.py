@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kubeseg_types import crd, rules
+from kubeseg_types.base import Contract
 from kubeseg_types.refusals import REFUSALS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -96,6 +97,14 @@ def test_everything_is_bounded(spec: dict[str, Any]) -> None:
         if not bounded:
             unbounded.append(f"{path} ({kind})")
     assert not unbounded
+
+
+def test_what_could_be_nested_without_an_end_is_not_written() -> None:
+    class Loose(Contract):
+        anything: dict[str, Any]
+
+    with pytest.raises(TypeError, match="free-form"):
+        crd.structural(Loose)
 
 
 def test_what_has_defaults_is_filled_in_to_the_last_field(spec: dict[str, Any]) -> None:
