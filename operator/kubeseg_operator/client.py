@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an answer may take in all, and a connection to be there.
 TOTAL, CONNECT = 30.0, 10.0
+#: Objects that are read at a time: each may have a megabyte, and all of them are in memory at once.
+PAGE = 100
 _TRIES = 4
 #: Answers that say "not now": the request was not carried out.
 _LATER = frozenset({429, 503})
@@ -115,7 +117,7 @@ class Client:
         return await self._call("GET", path, query=query)
 
     async def list(
-        self, path: str, *, selector: str | None = None, fields: str | None = None, page: int = 500
+        self, path: str, *, selector: str | None = None, fields: str | None = None, page: int = PAGE
     ) -> AsyncIterator[Raw]:
         """Read all objects of a collection, a page at a time."""
         async for answer in self.pages(path, selector=selector, fields=fields, page=page):
@@ -123,7 +125,7 @@ class Client:
                 yield item
 
     async def pages(
-        self, path: str, *, selector: str | None = None, fields: str | None = None, page: int = 500
+        self, path: str, *, selector: str | None = None, fields: str | None = None, page: int = PAGE
     ) -> AsyncIterator[Raw]:
         """The lists that make up a collection. All are of one version, which each of them names."""
         token = ""

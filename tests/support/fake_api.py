@@ -58,7 +58,7 @@ class FakeApi:
         return copy.deepcopy(self._found(plural, namespace, name, "GET", path))
 
     async def list(
-        self, path: str, *, selector: str | None = None, page: int = 500
+        self, path: str, *, selector: str | None = None, page: int = 100
     ) -> AsyncIterator[Raw]:
         assert page
         async for answer in self.pages(path, selector=selector):
