@@ -148,19 +148,19 @@ class LiveReader:
         mute = unexplained(pod for pod in pods if pod.attempt == newest)
         mute.sort(key=lambda pod: pod.ended_at or "")
         try:
-            return await self._events(job, [pod.uid for pod in mute[:_MAX_MUTE]], ",reason=Killing")
+            return await self._events(job, [pod.uid for pod in mute[:_MAX_MUTE]])
         except ApiError as error:
             if error.code != 403:
                 raise
             # How an attempt ended is decided without them.
             return ()
 
-    async def _events(self, job: JobView, uids: list[str], selector: str = "") -> tuple[Raw, ...]:
+    async def _events(self, job: JobView, uids: list[str]) -> tuple[Raw, ...]:
         events: list[Raw] = []
         for uid in uids:
             answer = await self._client.get(
                 f"/api/v1/namespaces/{job.key.namespace}/events",
-                fieldSelector=f"involvedObject.uid={uid}{selector}",
+                fieldSelector=f"involvedObject.uid={uid}",
                 limit=_MAX_EVENTS,
             )
             events += answer.get("items") or []

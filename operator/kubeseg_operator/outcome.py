@@ -7,7 +7,6 @@ contract's bounds is left out.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -28,7 +27,6 @@ _INTERRUPTING = frozenset(
 OOM_KILLED = "OOMKilled"
 #: What we call its end where its kubelet had it killed for not answering; pods don't tell that.
 _UNRESPONSIVE = "LivenessProbe"
-_PROBE_FAILED = re.compile(r"failed (liveness|startup) probe")
 MAX_EPOCH = 1_000_000
 #: What JSON's readers agree on.
 MAX_COUNT = 2**53
@@ -136,12 +134,14 @@ def unexplained(pods: Iterable[Pod]) -> list[Pod]:
 
 def explained(pods: Iterable[Pod], events: Iterable[Raw]) -> list[Pod]:
     """`pods`, with what `events` tell of the end of those that do not say it themselves."""
-    mute = {
-        (event.get("involvedObject") or {}).get("uid")
-        for event in events
-        if event.get("reason") == "Killing"
-        and _PROBE_FAILED.search(str(event.get("message") or ""))
-    }
+    told: dict[str, set[str]] = {"Killing": set(), "Unhealthy": set()}
+    for event in events:
+        reason, words = event.get("reason"), str(event.get("message") or "")
+        if reason == "Killing" or (reason == "Unhealthy" and words.startswith("Liveness probe")):
+            told[reason].add((event.get("involvedObject") or {}).get("uid", ""))
+    # Of a container that is not started anew the kubelet does not say why it stops it; but nobody
+    # else had it do so: the pod was neither deleted nor evicted.
+    mute = told["Killing"] & told["Unhealthy"]
     return [replace(pod, end_reason=_UNRESPONSIVE) if pod.uid in mute else pod for pod in pods]
 
 

@@ -278,7 +278,10 @@ class Trainer:
             return
         self.ended = True
         if end.unresponsive:
-            self._told_by_kubelet("Container trainer failed liveness probe, will be restarted")
+            self._told_by_kubelet(
+                "Unhealthy", "Liveness probe failed: Get: context deadline exceeded"
+            )
+            self._told_by_kubelet("Killing", "Stopping container trainer")
         if not self._worker:
             self._cluster.ends[self._owner] = end.code
         self._api.listeners.remove(self._heard)
@@ -286,10 +289,10 @@ class Trainer:
         self._told.set()
         self._done(end)
 
-    def _told_by_kubelet(self, message: str) -> None:
+    def _told_by_kubelet(self, reason: str, message: str) -> None:
         about = {"kind": "Pod", "name": self.name, "uid": self.pod_uid}
-        meta = {"name": f"{self.name}.killing"}
-        event = {"metadata": meta, "involvedObject": about, "reason": "Killing", "message": message}
+        meta = {"name": f"{self.name}.{reason.lower()}"}
+        event = {"metadata": meta, "involvedObject": about, "reason": reason, "message": message}
         self._api.create("events", self.namespace, event, who="kubelet")
 
     def _words(self, code: int, words: str = "") -> Ended:

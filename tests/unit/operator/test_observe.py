@@ -9,7 +9,7 @@ from kubeseg_operator.views import job_view, pod_view
 from tests.support.fake_api import FakeApi, Fault, SlowApi
 from tests.support.operator_objects import raw_job, raw_pod, terminated
 
-PROBE = "Container trainer failed liveness probe, will be restarted"
+PROBE = "Liveness probe failed: Get: context deadline exceeded"
 
 
 async def test_of_a_pod_that_was_killed_its_events_are_read() -> None:

@@ -55,30 +55,32 @@ def test_exit_codes(code: int, fields: dict[str, Any], expected: tuple[Outcome, 
     assert (end.outcome, end.reason, end.exit_code) == (*expected, code)
 
 
-def killing(message: str, uid: str = POD_UID) -> dict[str, Any]:
-    return {"reason": "Killing", "message": message, "involvedObject": {"uid": uid}}
+def told(reason: str, message: str, uid: str = POD_UID) -> dict[str, Any]:
+    return {"reason": reason, "message": message, "involvedObject": {"uid": uid}}
 
 
-PROBE = "Container trainer failed liveness probe, will be restarted"
+KILLED = told("Killing", "Stopping container trainer")
+MUTE = told("Unhealthy", "Liveness probe failed: Get: context deadline exceeded")
 
 
 @pytest.mark.parametrize(
-    ("event", "reason"),
+    ("events", "reason"),
     [
-        (killing(PROBE), "Stalled"),
-        (killing("Container trainer failed startup probe, will be restarted"), "Stalled"),
-        (killing("Stopping container trainer"), "TrainerError"),
-        (killing(PROBE, uid="another"), "TrainerError"),
-        (killing(PROBE) | {"reason": "Unhealthy"}, "TrainerError"),
-        ({"reason": "Killing"}, "TrainerError"),
+        ([KILLED, MUTE], "Stalled"),
+        ([told("Started", "Container started"), MUTE, KILLED], "Stalled"),
+        ([MUTE], "TrainerError"),  # it did answer again, and was killed by somebody on its node
+        ([KILLED], "TrainerError"),
+        ([KILLED, told("Unhealthy", "Readiness probe failed: no")], "TrainerError"),
+        ([KILLED, MUTE | {"involvedObject": {"uid": "another"}}], "TrainerError"),
+        ([{"reason": "Killing"}, {"reason": "Unhealthy", "message": None}], "TrainerError"),
     ],
 )
 def test_the_kubelet_tells_of_a_trainer_that_it_had_killed(
-    event: dict[str, Any], reason: str
+    events: list[dict[str, Any]], reason: str
 ) -> None:
     dead = ended_pod(137, message="batch 16\nbatch 17\n")
     assert unexplained([dead]) == [dead]
-    end = ending(child(finished="Failed"), explained([dead], [event]))
+    end = ending(child(finished="Failed"), explained([dead], events))
     assert (end.outcome, end.reason, end.exit_code) == (Outcome.FAILED, reason, 137)
     assert end.message.endswith("killed by SIGKILL. Its last lines: batch 16 | batch 17")
     assert ("liveness probe" in end.message) == (reason == "Stalled")
