@@ -67,6 +67,10 @@ def trainer_config(
     )
 
 
+#: What is read of an untrusted pod is bounded: a list that is too long is one error, not thousands.
+_MAX_CLASSES = 256
+
+
 class WeightsFile(Lenient):
     """A weights file of one epoch."""
 
@@ -83,17 +87,20 @@ class Part(Lenient):
     iou: float
     samples: int
     class_dice: list[float | None] = Field(
-        description="Per class; None where neither truth nor prediction holds the class."
+        max_length=_MAX_CLASSES,
+        description="Per class; None where neither truth nor prediction holds the class.",
     )
-    class_iou: list[float | None]
+    class_iou: list[float | None] = Field(max_length=_MAX_CLASSES)
     precision: float | None = Field(default=None, description="Mean over the classes that occur.")
     recall: float | None = None
     class_precision: list[float | None] = Field(
         default_factory=list,
+        max_length=_MAX_CLASSES,
         description="0 where a class that is there was never predicted; None as for class_dice.",
     )
     class_recall: list[float | None] = Field(
         default_factory=list,
+        max_length=_MAX_CLASSES,
         description="0 where a class was predicted that is not there; None as for class_dice.",
     )
 
@@ -172,7 +179,7 @@ class Progress(Lenient):
         max_length=16,
         description="What the trainer changed by itself to go on, such as a halved batch.",
     )
-    class_names: list[str] = Field(default_factory=list)
+    class_names: list[str] = Field(default_factory=list, max_length=_MAX_CLASSES)
     last: EpochRecord | None = None
     best: EpochRecord | None = None
     checkpoint: CheckpointPointer | None = None

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-import aiohttp
+from pydantic import ValidationError
+from pydantic_core import from_json
 
+from kubeseg_operator import bounded_http
 from kubeseg_operator.progress import MAX_REPORT_BYTES, believable
 from kubeseg_operator.views import Key, Pod
 from kubeseg_types.names import TRAINER_PORT
@@ -23,8 +25,10 @@ log = logging.getLogger(__name__)
 #: Seconds that a trainer may hold a poll, and what the network may add.
 HOLD = 20.0
 _SLACK = 10.0
+_LIMITS = bounded_http.Limits(MAX_REPORT_BYTES, connect=5.0, total=HOLD + _SLACK)
 #: A pod whose report changes all the time is asked no more often than this, in seconds.
 _SHORTEST = 0.4
+_FEW_ERRORS = 64
 _FIRST_RETRY, _LONGEST_RETRY = 0.5, 15.0
 
 
@@ -38,9 +42,15 @@ class Target:
     host: str
 
 
-def target_of(uid: str, attempt: int, pods: tuple[Pod, ...]) -> Target | None:
-    """The running pod of this attempt, if there is one; of several workers, rank 0's."""
-    ours = [p for p in pods if p.attempt == attempt and p.index == 0]
+def target_of(uid: str, attempt: int, pods: tuple[Pod, ...], *, child: str | None) -> Target | None:
+    """The running pod of this attempt, if there is one; of several workers, rank 0's.
+
+    `child`: UID of the attempt's Job, None while it is not noted. Anybody can make a pod with the
+    attempt's labels, which would then speak for it.
+    """
+    if child is None:
+        return None
+    ours = [p for p in pods if p.child == child and p.attempt == attempt and p.index == 0]
     running = [p for p in ours if p.running and p.ip and not p.gone]
     pod = max(running, key=lambda one: one.created, default=None)
     return Target(uid, attempt, pod.uid, pod.ip) if pod and pod.ip else None
@@ -57,23 +67,14 @@ class Poller:
         self._changed, self._port = changed, port
         self._reports: dict[Key, Progress] = {}
         self._tasks: dict[Key, tuple[Target, asyncio.Task[None]]] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        # Compressed answers are not unpacked: their size would not be bounded by what is read.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for _target, task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*(task for _t, task in self._tasks.values()), return_exceptions=True)
-        if self._session:
-            await self._session.close()
 
     def report(self, key: Key) -> Progress | None:
         """The newest report of this job's running attempt."""
@@ -100,7 +101,7 @@ class Poller:
             begun = loop.time()
             try:
                 report = await self._ask(target, seq)
-            except (aiohttp.ClientError, TimeoutError, UntrueReportError, OSError) as error:
+            except (TimeoutError, UntrueReportError, OSError) as error:
                 log.debug("%s: /progress of %s: %s", key, target.host, error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_RETRY)
@@ -113,40 +114,35 @@ class Poller:
             await asyncio.sleep(max(0.0, _SHORTEST - (loop.time() - begun)))
 
     async def _ask(self, target: Target, seq: int) -> Progress:
-        assert self._session, "Poller is an async context manager"
-        host = f"[{target.host}]" if ":" in target.host else target.host
-        async with self._session.get(
-            f"http://{host}:{self._port}/progress",
-            params={"seq": str(seq), "wait": str(HOLD)},
-            headers={"Accept-Encoding": "identity"},
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=HOLD + _SLACK, sock_connect=5),
-        ) as answer:
-            if answer.status != 200:
-                raise UntrueReportError(f"status {answer.status}")
-            text = await _read_bounded(answer)
+        path = f"/progress?seq={seq}&wait={HOLD}"
+        try:
+            text = await bounded_http.get(target.host, self._port, path, _LIMITS)
+        except bounded_http.BadAnswerError as error:
+            raise UntrueReportError(str(error)) from error
         return read_report(text, target)
-
-
-async def _read_bounded(answer: aiohttp.ClientResponse) -> bytes:
-    parts, size = [], 0
-    async for part in answer.content.iter_chunked(16_384):
-        size += len(part)
-        if size > MAX_REPORT_BYTES:
-            raise UntrueReportError(f"more than {MAX_REPORT_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def read_report(text: bytes, target: Target) -> Progress:
     """The report in `text`. Raises UntrueReportError where it is none of this target."""
     try:
-        report = Progress.model_validate_json(text)
+        # Parsed first: of JSON each error would hold a copy of all that was sent.
+        report = Progress.model_validate(from_json(text))
+    except ValidationError as error:
+        raise UntrueReportError(f"no report: {_in_short(error)}") from None
     except ValueError as error:
-        raise UntrueReportError(f"no report: {error}") from error
+        raise UntrueReportError(f"no JSON: {error}") from None
     if report.uid != target.uid or report.attempt != target.attempt:
-        raise UntrueReportError(f"speaks for {report.uid}, attempt {report.attempt}")
+        raise UntrueReportError(f"speaks for {report.uid[:64]}, attempt {report.attempt}")
     doubt = believable(report)
     if doubt:
         raise UntrueReportError(doubt)
     return report
+
+
+def _in_short(error: ValidationError) -> str:
+    """The first error, where they are few: a list of thousands would hold up everybody."""
+    count = error.error_count()
+    if count > _FEW_ERRORS:
+        return f"{count} errors"
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}; errors in all: {count}"

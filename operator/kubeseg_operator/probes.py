@@ -9,9 +9,11 @@ from typing import Self
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 PROBES_PORT = 8081
 METRICS_PORT = 9090
+_OPEN_METRICS = "application/openmetrics-text"
 
 
 class PortTakenError(Exception):
@@ -38,6 +40,9 @@ class Servers:
         self._host, self._ill, self._ready, self._registry = host, ill, ready, registry
         self._ports = (probes_port, metrics_port)
         self._runners: list[web.AppRunner] = []
+        #: The answers of `/metrics` that are being made, by content type; one at a time.
+        self._making: dict[str, asyncio.Task[bytes]] = {}
+        self._one = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         probes, metrics = web.Application(), web.Application()
@@ -61,6 +66,10 @@ class Servers:
     async def __aexit__(self, *_: object) -> None:
         for runner in self._runners:
             await runner.cleanup()
+        making = [*self._making.values()]
+        for task in making:
+            task.cancel()
+        await asyncio.gather(*making, return_exceptions=True)
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         sentence = self._ill()
@@ -71,7 +80,19 @@ class Servers:
         return web.Response(text=text, status=200 if ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, kind = choose_encoder(request.headers.get("Accept", ""))
-        # In a thread: the series of thousands of jobs must not hold up the Lease's renewal.
-        text = await asyncio.to_thread(encode, self._registry)
+        # Of what could be asked for, two kinds: each version named would be an answer of its own.
+        accepted = request.headers.get("Accept", "")
+        encode, kind = choose_encoder(_OPEN_METRICS if _OPEN_METRICS in accepted else "")
+        task = self._making.get(kind)
+        if task is None:
+            task = self._making[kind] = asyncio.create_task(self._encoded(encode))
+            task.add_done_callback(lambda _done: self._making.pop(kind))
+        # Shielded: others wait for it too.
+        text = await asyncio.shield(task)
         return web.Response(body=text, headers={"Content-Type": kind})
+
+    async def _encoded(self, encode: Callable[[Collector], bytes]) -> bytes:
+        # In a thread: the series of thousands of jobs must not hold up the Lease's renewal. In one
+        # alone, however many ask: twenty that encode would leave the loop little of the time.
+        async with self._one:
+            return await asyncio.to_thread(encode, self._registry)

@@ -132,7 +132,8 @@ class Reconciler:
     ) -> None:
         now = self._clock()
         for happening in happenings(before, after, now):
-            log.info("%s: %s: %s", job.key, happening.reason, happening.message)
+            words = happening.message.replace("\r", " ").replace("\n", " ")
+            log.info("%s: %s: %s", job.key, happening.reason, words)
             path = f"/api/v1/namespaces/{job.key.namespace}/events"
             try:
                 await self._client.create(path, event_manifest(job, happening, now))
@@ -149,5 +150,5 @@ class Reconciler:
         else:
             number = attempts[-1].get("number", 0)
             self._store.forget_gone(key, below_attempt=number)
-            pods = self._store.pods(key)
-            self._poller.aim(key, target_of(job.uid, number, pods))
+            pods, child = self._store.pods(key), attempts[-1].get("uid")
+            self._poller.aim(key, target_of(job.uid, number, pods, child=child))

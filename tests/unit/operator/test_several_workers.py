@@ -15,6 +15,7 @@ from kubeseg_operator.views import JobView, Pod
 from kubeseg_types.exit_codes import Outcome
 from tests.support.operator_decisions import NO_NODE, kinds, look, of, standing
 from tests.support.operator_objects import (
+    CHILD_UID,
     UID,
     at,
     attempt,
@@ -365,7 +366,7 @@ def test_a_group_that_begins_to_end_is_left_alone() -> None:
 def test_rank_0_is_asked_for_progress() -> None:
     newer = at(-1)
     pods = (worker(0), worker(1, creationTimestamp=newer), worker(2, creationTimestamp=newer))
-    target = target_of(UID, 1, pods)
+    target = target_of(UID, 1, pods, child=CHILD_UID)
     assert target is not None
     assert target.pod == pods[0].uid
-    assert target_of(UID, 1, pods[1:]) is None
+    assert target_of(UID, 1, pods[1:], child=CHILD_UID) is None
