@@ -30,6 +30,7 @@ from kubeseg_api.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from kubeseg_types.shallow import shallow
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class Kube:
             async with self._session.request(
                 method, url, headers=headers, data=data, params=params
             ) as response:
-                text = await response.text()
+                text = (await response.read()).decode(errors="replace")
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnavailableError(
@@ -176,7 +177,7 @@ class Kube:
         if status >= 400:
             raise from_status(status, text)
         try:
-            return json.loads(text)
+            return _parsed(text)
         except ValueError as error:
             raise UnavailableError(
                 f"the API server at {self.cluster.server} does not answer in JSON: {text[:80]!r}"
@@ -194,6 +195,14 @@ class Kube:
         except (aiohttp.ClientError, TimeoutError) as error:
             return f"the API server can't be reached: {str(error) or type(error).__name__}"
         return None
+
+
+def _parsed(text: str) -> Any:
+    """One object that is nested too deep hides no others."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        return json.loads(shallow(text.encode()))
 
 
 def from_status(status: int, text: str) -> ApiError:

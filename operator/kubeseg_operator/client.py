@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 from aiohttp.connector import Connection
 
+from kubeseg_operator.json_reading import loads
 from kubeseg_operator.views import Raw
 from kubeseg_types.names import MANAGED_BY
 
@@ -27,7 +28,16 @@ _TRIES = 4
 #: Answers that say "not now": the request was not carried out.
 _LATER = frozenset({429, 503})
 _LONGEST_WAIT = 10.0
-_HEADERS = {"Accept": "application/json", "User-Agent": MANAGED_BY}
+#: Bytes of a list beyond which fewer objects are asked for: Python's take a dozen times as much.
+LARGEST = 4_000_000
+#: Characters of what the API server says that are kept: of some refusals it has megabytes.
+_SAID = 4096
+_HEADERS = {
+    "Accept": "application/json",
+    # Within a cluster compression costs both sides more than it saves.
+    "Accept-Encoding": "identity",
+    "User-Agent": MANAGED_BY,
+}
 
 
 class ApiError(Exception):
@@ -40,6 +50,10 @@ class ApiError(Exception):
 
 class ApiUnreachableError(Exception):
     """No answer came: whether a write was carried out is not known."""
+
+
+class _TooLargeError(Exception):
+    """The answer is larger than was asked for; nothing of it is kept."""
 
 
 class FencedError(ApiUnreachableError):
@@ -134,7 +148,11 @@ class Client:
             asked |= {"labelSelector": selector} if selector else {}
             asked |= {"fieldSelector": fields} if fields else {}
             asked |= {"continue": token} if token else {}
-            answer = await self._call("GET", path, query=asked)
+            try:
+                answer = await self._call("GET", path, query=asked, most=LARGEST if page > 1 else 0)
+            except _TooLargeError:
+                page = max(1, page // 4)
+                continue
             yield answer
             token = (answer.get("metadata") or {}).get("continue", "")
             if not token:
@@ -203,7 +221,9 @@ class Client:
         query: Mapping[str, str] | None = None,
         body: Raw | None = None,
         kind: str = "application/json",
+        most: int = 0,
     ) -> Raw:
+        """One request. Raises _TooLargeError for an answer of more than `most` bytes; 0: any."""
         assert self._session, "Client is an async context manager"
         data = None if body is None else orjson.dumps(body)
         for last in range(1, _TRIES + 1):
@@ -214,7 +234,7 @@ class Client:
                 ) as answer:
                     self._observe(verb, answer.status)
                     if answer.status not in _LATER or last == _TRIES:
-                        return await _read(answer, verb, path)
+                        return await _read(answer, verb, path, most)
                     wait = _retry_after(answer, last)
             except (aiohttp.ClientError, TimeoutError) as error:
                 self._observe(verb, 0)
@@ -229,21 +249,37 @@ def _retry_after(answer: aiohttp.ClientResponse, tried: int) -> float:
     return min(wait, _LONGEST_WAIT)
 
 
-async def _read(answer: aiohttp.ClientResponse, verb: str, path: str) -> Raw:
-    text = await answer.read()
+async def _read(answer: aiohttp.ClientResponse, verb: str, path: str, most: int = 0) -> Raw:
+    text = await _whole(answer, most) if most else await answer.read()
     try:
-        content: Any = orjson.loads(text)
+        content: Any = loads(text)
     except ValueError:
         content = None
     if answer.status >= 400:
         said = content if isinstance(content, dict) else {"message": _start(text)}
         raise ApiError(
-            answer.status, str(said.get("reason", "")), str(said.get("message", "")), verb, path
+            answer.status,
+            str(said.get("reason", "")),
+            str(said.get("message", ""))[:_SAID],
+            verb,
+            path,
         )
     if not isinstance(content, dict):
         # Whoever said this is not the API server: as a list, it would be one without objects.
         raise ApiUnreachableError(f"{verb} {path}: no object: {_start(text)!r}")
     return content
+
+
+async def _whole(answer: aiohttp.ClientResponse, most: int) -> bytes:
+    parts, size = [], 0
+    async for part in answer.content.iter_any():
+        size += len(part)
+        if size > most:
+            # The rest is not waited for.
+            answer.close()
+            raise _TooLargeError
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _start(text: bytes) -> str:
@@ -262,7 +298,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 def _event(line: bytes, path: str) -> Raw:
     """One event of a watch. Raises ApiError where it tells of an error."""
     try:
-        event: Raw = orjson.loads(line)
+        event: Raw = loads(line)
         told = event["object"]
         if event["type"] != "ERROR":
             str(told["metadata"]["resourceVersion"])

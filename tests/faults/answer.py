@@ -15,6 +15,15 @@ class Chunks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    body: bytes
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        """All of it."""
+        yield self.body
+
+
 @dataclass(slots=True)
 class Answer:
     """As aiohttp's ClientResponse."""
@@ -23,6 +32,14 @@ class Answer:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     content: Chunks | None = None
+
+    def __post_init__(self) -> None:
+        """What is no watch comes in one piece."""
+        if self.content is None:
+            self.content = _Piece(self.body)
+
+    def close(self) -> None:
+        """The rest is not wanted."""
 
     async def read(self) -> bytes:
         """The body."""

@@ -44,7 +44,7 @@ def made(place: Place, name: str, script: dict[str, Any], meta: Any = None, **sp
         "metadata": {"name": name} | (meta or {}),
         "spec": wanted | spec,
     }
-    text = json.dumps(manifest).replace('"DEEP"', '{"a":' * 2000 + "{}" + "}" * 2000)
+    text = json.dumps(manifest).replace('"DEEP"', '{"f:a":' * 2000 + "{}" + "}" * 2000)
     place.kubectl("create", "-f", "-", stdin=text)
 
 
@@ -91,6 +91,46 @@ def test_what_is_nested_without_an_end_is_refused(place: Place) -> None:
         with pytest.raises(KubectlError, match=f"unknown field .*spec.affinity.{path}"):
             made(place, "deep", {"epochs": 1}, affinity={path: "DEEP"})
     well(place, "beside-the-deep")
+
+
+def test_what_is_nested_without_an_end_where_no_schema_reaches(place: Place) -> None:
+    """Of any object users may write who owns which of its fields."""
+    owner = {
+        "manager": "me",
+        "operation": "Update",
+        "apiVersion": "kubeseg.dev/v1alpha1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {"f:workers": "DEEP"}},
+    }
+    made(place, "deep", {"epochs": 1, "seconds": 0.1}, {"managedFields": [owner]})
+    text = place.kubectl("get", "tj", "deep", "-o", "json", "--show-managed-fields")
+    assert text.count('"f:a"') == 2000, "it is there, for every reader"
+    well(place, "beside-the-deep-one")
+    place.phase("deep", "Succeeded")
+    place.operator.end()
+    place.operator.start()
+    well(place, "after-a-restart")
+
+
+def test_many_that_are_as_large_as_an_object_can_be(place: Place) -> None:
+    """More than an answer may have: they are read in smaller pages."""
+    fields: dict[str, Any] = {f"f:{number:05d}": {} for number in range(80_000)}
+    owner = {
+        "manager": "me",
+        "operation": "Update",
+        "apiVersion": "kubeseg.dev/v1alpha1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": fields},
+    }
+    for number in range(5):
+        meta = {"managedFields": [owner]}
+        made(place, f"large-{number}", {"epochs": 1, "seconds": 0.1}, meta, suspend=True)
+    place.operator.end()
+    place.operator.start()
+    well(place, "beside-the-large-ones")
+    for number in range(5):
+        place.phase(f"large-{number}", "Suspended")
+    place.kubectl("delete", "tj", *(f"large-{number}" for number in range(5)))
 
 
 STRANGE: dict[str, dict[str, Any]] = {

@@ -11,7 +11,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from kubeseg_operator.client import ApiError, ApiUnreachableError, Client, FencedError, TokenFile
+from kubeseg_operator.client import (
+    LARGEST,
+    ApiError,
+    ApiUnreachableError,
+    Client,
+    FencedError,
+    TokenFile,
+)
 
 Answer = Callable[[web.Request], web.Response]
 
@@ -172,6 +179,34 @@ async def test_a_list_is_read_in_pages() -> None:
         {"limit": "2", "labelSelector": "a=b"},
         {"limit": "2", "labelSelector": "a=b", "continue": "more"},
     ]
+
+
+async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
+    """Whoever makes a hundred objects of a megabyte each must not cost a gigabyte."""
+    large = [{"n": n, "text": "x" * (LARGEST // 5)} for n in range(8)]
+
+    def answer(request: web.Request) -> web.Response:
+        begin, size = int(request.query.get("continue", "0")), int(request.query["limit"])
+        more = {"continue": str(begin + size)} if begin + size < len(large) else {}
+        return web.json_response({"items": large[begin : begin + size], "metadata": more})
+
+    async with serving(answer) as (client, requests, _):
+        found = [item["n"] async for item in client.list("/x", page=8)]
+    assert found == list(range(8))
+    assert [request.query["limit"] for request in requests] == ["8", "2", "2", "2", "2"]
+
+
+async def test_a_single_object_is_read_however_large() -> None:
+    async with serving(say({"items": [{"text": "x" * 2 * LARGEST}]})) as (client, requests, _):
+        (found,) = [item async for item in client.list("/x", page=1)]
+    assert (len(found["text"]), len(requests)) == (2 * LARGEST, 1)
+
+
+async def test_what_the_api_server_says_is_cut() -> None:
+    async with serving(say({"reason": "Invalid", "message": "no " * 10_000}, 422)) as (client, *_):
+        with pytest.raises(ApiError) as caught:
+            await client.create("/x", {})
+    assert len(caught.value.message) == 4096
 
 
 def test_a_renewed_token_is_read(tmp_path: Path) -> None:
