@@ -54,9 +54,9 @@ def job(**wanted: Any) -> JobView:
     return job_view(raw_job(**wanted))
 
 
-def strange_job(**fields: Any) -> JobView:
+def strange_job(status: Raw | None = None, **fields: Any) -> JobView:
     """One with these fields of its spec, which another version's schema has let in."""
-    raw = raw_job()
+    raw = raw_job(status=status)
     return job_view(raw | {"spec": raw["spec"] | fields})
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from kubeseg_operator.clock import add, parse
-from kubeseg_operator.conditions import is_finished, is_true
+from kubeseg_operator.conditions import Standing, is_finished, is_true
 from kubeseg_operator.decide.attempt import follow
 from kubeseg_operator.decide.draft import Draft, strays
 from kubeseg_operator.decide.ends import fail, next_attempt
@@ -41,7 +41,7 @@ def decide(job: JobView, seen: Observed, now: datetime, settings: Settings) -> D
     if is_finished(before) and not _reopens(before, spec):
         return _rest(job, before, seen, now, spec)
     if isinstance(spec, list):
-        return _refuse(job, before, seen, now, spec)
+        return _hold(job, before, seen, now, spec)
     draft = Draft(job, spec, seen, now, settings, before, before)
     if is_finished(before):
         draft.update(
@@ -170,13 +170,22 @@ def _complete_words(
     return {"message": clip(words, 4096)}
 
 
-def _refuse(
+def _hold(
     job: JobView, before: TrainingJobStatus, seen: Observed, now: datetime, sentences: list[str]
 ) -> Decision:
-    """A spec that passed the API server, but that this version can't follow."""
+    """A spec that passed the API server, but that this version can't follow.
+
+    It is no failure: during an upgrade the schema may be newer than the operator, for all jobs.
+    """
     draft = Draft(job, _NO_SPEC, seen, now, Settings(image=""), before, before)
-    message = f"{'; '.join(sentences[:5])}. Correct it in a new TrainingJob."
-    return fail(draft, "InvalidSpec", message)
+    words = f"{'; '.join(sentences[:5])}. "
+    if draft.active:
+        words += "Its trainer goes on undisturbed. "
+    words += (
+        "Correct it, or make a new TrainingJob where it can't be changed. If it is right, the "
+        "operator is older than the CRD, and has to be upgraded. The job goes on by itself then."
+    )
+    return draft.decided(Standing(Phase.BLOCKED, "InvalidSpec", clip(words, 4096)))
 
 
 _NO_SPEC = TrainingJobSpec.model_validate({"dataset": {"name": "none"}, "training": {"epochs": 1}})

@@ -104,7 +104,7 @@ SCENARIOS = (
     Scenario(
         "invalid",
         spec={"fromTheFuture": True},
-        phase="Failed",
+        phase="Blocked",
         reasons=("InvalidSpec",),
         story="",
     ),

@@ -13,7 +13,6 @@ from tests.support.operator_objects import (
     job,
     last_words,
     running_attempt,
-    strange_job,
 )
 
 RUNS = {"attempts": [running_attempt()]}
@@ -48,6 +47,6 @@ def test_every_failure_for_good_has_it() -> None:
 
 
 def test_it_is_not_said_twice() -> None:
-    message = of(look(strange_job(workers=257)), "Failed").message
+    message = of(look(job(spec={"stop": True})), "Failed").message
     assert message.count("new TrainingJob") == 1
     assert WAY_OUT not in message

@@ -265,13 +265,24 @@ def test_a_job_being_deleted_is_left_alone() -> None:
         ("training", {"epochs": 0}, "spec.training.epochs"),
     ],
 )
-def test_a_spec_that_this_version_cant_follow_fails_with_a_sentence(
-    field: str, value: object, word: str
+def test_a_spec_that_this_version_cant_follow_waits_with_a_sentence(
+    field: str, value: Any, word: str
 ) -> None:
     decision = look(strange_job(**{field: value}))
-    assert standing(decision) == ("Failed", "InvalidSpec")
-    assert word in of(decision, "Failed").message
+    assert standing(decision) == ("Blocked", "InvalidSpec")
+    assert word in of(decision, "Blocked").message
+    assert (decision.actions, decision.requeue_after) == ((), None)
+
+
+def test_a_trainer_goes_on_where_the_spec_cant_be_followed_any_more() -> None:
+    """As during an upgrade, when the schema is newer than the operator."""
+    status = {"attempts": [running_attempt()], "startTime": at(-100)}
+    known = strange_job(status, surprise=1, activeDeadlineSeconds=10)
+    decision = look(known, Observed(children=(child(),), pods=(running_pod(job()),)))
+    assert standing(decision) == ("Blocked", "InvalidSpec")
+    assert "Its trainer goes on undisturbed." in of(decision, "Blocked").message
     assert decision.actions == ()
+    assert decision.status.attempts[0].outcome is None
 
 
 # --- progress
