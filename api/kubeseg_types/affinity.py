@@ -12,10 +12,10 @@ from kubeseg_types.base import Contract
 
 _Key = Annotated[str, Field(min_length=1, max_length=317)]
 _Value = Annotated[str, Field(max_length=253)]
-_Values = Annotated[list[_Value], Field(max_length=1000)]
+_Values = Annotated[list[_Value], Field(max_length=100)]
 _Weight = Annotated[int, Field(ge=1, le=100)]
 #: Of everything that is listed here.
-_MOST = 64
+_MOST = 16
 
 
 class NodeRequirement(Contract):

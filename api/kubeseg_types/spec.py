@@ -308,7 +308,8 @@ class TrainingJobSpec(Contract):
         default=None,
         min_length=1,
         max_length=512,
-        pattern=r"^\S+$",
+        # Printable ASCII: of other blanks pydantic and the API server think differently.
+        pattern=r"^[!-~]+$",
         description="Image of the trainer; the operator's default where not given.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None

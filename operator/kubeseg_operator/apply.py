@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from kubeseg_operator import refusal
 from kubeseg_operator.client import ApiError, Client
 from kubeseg_operator.decide import (
@@ -33,7 +35,8 @@ def job_path(key: Key, subresource: str = "") -> str:
 def children_path(namespace: str, name: str = "") -> str:
     """Path of a Job, or of all Jobs of a namespace."""
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-    return f"{path}/{name}" if name else path
+    # Some names come from a status, which somebody else may have written.
+    return f"{path}/{quote(name, safe='')}" if name else path
 
 
 def pods_path(namespace: str, name: str = "") -> str:

@@ -124,7 +124,7 @@ def _liveness(spec: TrainingJobSpec) -> Raw:
     if spec.workers > 1:
         told = [each.value for each in spec.env or [] if each.name == ENV_RENDEZVOUS_TIMEOUT]
         # Before they have met they serve nothing.
-        wished = [int(text) for text in told if text and text.isdecimal()]
+        wished = [int(text) for text in told if text and text.isdecimal() and len(text) < 8]
         patience += max([RENDEZVOUS_SECONDS, *wished])
     return {
         "httpGet": {"path": "/healthz", "port": TRAINER_PORT_NAME},

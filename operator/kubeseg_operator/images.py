@@ -76,7 +76,7 @@ def _cause(pod: Pod, correct: str) -> tuple[str, str]:
 def _missing_secrets(events: list[Raw]) -> str:
     """Names of pull secrets that the kubelet could not read, where it says so still."""
     told, last = latest(events, frozenset({_NO_SECRET})), latest(events, _PULLS)
-    match = re.search(r"\(([^)]+)\)", str(told.get("message", ""))) if told else None
+    match = re.search(r"\(([^()]{1,1000})\)", str(told.get("message", ""))) if told else None
     if told is None or last is None or match is None:
         return ""
     then, now = (parse(event.get("lastTimestamp")) for event in (told, last))

@@ -15,6 +15,8 @@ from kubeseg_types.names import DEFAULT_CLAIM, LABEL_JOB
 from kubeseg_types.trainer import Progress
 
 _MAX_EVENTS = "50"
+#: Characters of an event's message: whoever makes events may write a megabyte.
+_TOLD = 1024
 #: So many of the pods that were killed are asked after: those that ended first.
 _MAX_MUTE = 8
 
@@ -143,9 +145,10 @@ class LiveReader:
         return noted | {child.uid for child in self._own(job)}
 
     async def _end_events(self, job: JobView) -> tuple[Raw, ...]:
-        pods = self._store.pods(job.key)
-        newest = max((pod.attempt for pod in pods), default=0)
-        mute = unexplained(pod for pod in pods if pod.attempt == newest)
+        last = (job.status.get("attempts") or [{}])[-1]
+        # Of the Job itself, as the decision has them: labels may be anybody's.
+        made_by = {child.uid for child in self._own(job) if child.name == last.get("jobName")}
+        mute = unexplained(pod for pod in self._store.pods(job.key) if pod.child in made_by)
         mute.sort(key=lambda pod: pod.ended_at or "")
         try:
             return await self._events(job, [pod.uid for pod in mute[:_MAX_MUTE]])
@@ -163,5 +166,11 @@ class LiveReader:
                 fieldSelector=f"involvedObject.uid={uid}",
                 limit=_MAX_EVENTS,
             )
-            events += answer.get("items") or []
+            events += map(_slim, answer.get("items") or [])
         return tuple(events)
+
+
+def _slim(event: Raw) -> Raw:
+    kept = {name: event.get(name) for name in ("reason", "lastTimestamp", "eventTime")}
+    about = {"uid": (event.get("involvedObject") or {}).get("uid")}
+    return kept | {"involvedObject": about, "message": str(event.get("message") or "")[:_TOLD]}

@@ -16,8 +16,9 @@ from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.status import TrainingJobStatus
 
 T = TypeVar("T")
-#: Of so many jobs, those that were read last; more than are visited at a time.
-_REMEMBERED = 128
+#: Of so many jobs, those that were read last; more than are visited at a time. But no more than so
+#: many bytes of JSON: as models some take a dozen times as much.
+_REMEMBERED, _MOST_BYTES = 128, 4_000_000
 
 
 class _Memory(Generic[T]):
@@ -26,16 +27,25 @@ class _Memory(Generic[T]):
     def __init__(self, read: Callable[[Raw], T]) -> None:
         self._read = read
         self._known: dict[str, tuple[bytes, T]] = {}
+        self._bytes = 0
 
     def of(self, uid: str, part: bytes) -> T:
         """What `part` means; it is read anew where it differs from what was known of `uid`."""
-        known = self._known.pop(uid, None)
+        known = self._known.get(uid)
         if known is None or known[0] != part:
             known = part, self._read(unpacked(part))
+        self._forget(uid)
         self._known[uid] = known
-        if len(self._known) > _REMEMBERED:
-            del self._known[next(iter(self._known))]
+        self._bytes += len(part)
+        while len(self._known) > 1 and (
+            len(self._known) > _REMEMBERED or self._bytes > _MOST_BYTES
+        ):
+            self._forget(next(iter(self._known)))
         return known[1]
+
+    def _forget(self, uid: str) -> None:
+        if uid in self._known:
+            self._bytes -= len(self._known.pop(uid)[0])
 
 
 def _spec(raw: Raw) -> TrainingJobSpec | list[str]:

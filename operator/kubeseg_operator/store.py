@@ -28,6 +28,9 @@ class _Family:
 
 #: So many UIDs that are gone are remembered, the newest.
 _REMEMBERED = 4096
+#: So many pods of a TrainingJob that are gone are kept, those that went last: twice as many as it
+#: may have workers. Pods with its label are made by anybody.
+_MOST_GONE = 512
 
 
 def _older(new: str, known: str) -> bool:
@@ -216,7 +219,11 @@ class Store:
             return False
         family = self._families.setdefault(key, _Family())
         pod = _with_leaving(pod, known)
+        family.pods.pop(pod.name, None)
         family.pods[pod.name] = replace(pod, gone=True, version=version)
+        gone = [name for name, each in family.pods.items() if each.gone]
+        if len(gone) > _MOST_GONE:
+            del family.pods[gone[0]]
         return True
 
     def forget_gone(self, key: Key, below_attempt: int) -> None:

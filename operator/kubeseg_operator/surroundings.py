@@ -42,7 +42,7 @@ class Surroundings:
             return answer
         path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{name}"
         try:
-            answer = (await self._client.get(path),)
+            answer = (_slim_claim(await self._client.get(path)),)
         except ApiError as error:
             if error.code not in {403, 404}:
                 raise
@@ -54,6 +54,9 @@ class Surroundings:
 
     async def nodes(self) -> Answer:
         """All nodes, each with what pods hold of it as `held` (absent where that can't be seen)."""
+        if self._lock.locked() and self._nodes[1]:
+            # Somebody is looking: who asks meanwhile holds up nobody.
+            return self._nodes[1]
         async with self._lock:
             until, answer = self._nodes
             if self._clock() < until:
@@ -97,6 +100,14 @@ async def _unless_refused(read: Callable[[], Awaitable[T]]) -> T | None:
         if error.code not in {401, 403, 404}:
             raise
         return None
+
+
+def _slim_claim(raw: Raw) -> Raw:
+    meta, spec = raw.get("metadata") or {}, raw.get("spec") or {}
+    return {
+        "metadata": {"uid": meta.get("uid", "")},
+        "spec": {name: spec.get(name) for name in ("accessModes", "storageClassName")},
+    }
 
 
 def _name(raw: Raw) -> str:

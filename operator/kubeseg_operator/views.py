@@ -290,6 +290,14 @@ def child_view(raw: Raw) -> Child:
     )
 
 
+def _orphaned_by(meta: Raw) -> str | None:
+    """A Job deleted without its pods (--cascade=orphan) leaves them its UID in a label."""
+    if any(each.get("controller") for each in meta.get("ownerReferences") or []):
+        return None
+    uid = (meta.get("labels") or {}).get(LABEL_CONTROLLER)
+    return str(uid) if uid else None
+
+
 def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
     """A Pod of the API."""
     meta, status = _meta(raw), raw.get("status") or {}
@@ -311,8 +319,7 @@ def pod_view(raw: Raw, *, gone: bool = False) -> Pod:
         uid=meta.get("uid", ""),
         version=meta.get("resourceVersion", ""),
         created=meta.get("creationTimestamp", ""),
-        # A Job deleted without its pods (--cascade=orphan) leaves them its UID in a label.
-        child=owner_uid(raw, "Job") or (meta.get("labels") or {}).get(LABEL_CONTROLLER),
+        child=owner_uid(raw, "Job") or _orphaned_by(meta),
         job=(meta.get("labels") or {}).get(LABEL_JOB, ""),
         attempt=_number((meta.get("labels") or {}).get(LABEL_ATTEMPT)),
         index=_index(meta),

@@ -81,4 +81,17 @@ def _owned(workloads: list[Raw], child_uid: str) -> Raw | None:
     def created(workload: Raw) -> str:
         return str((workload.get("metadata") or {}).get("creationTimestamp", ""))
 
-    return max(own, key=created, default=None)
+    newest = max(own, key=created, default=None)
+    return None if newest is None else _slim(newest)
+
+
+def _slim(workload: Raw) -> Raw:
+    """Without the pods' templates: ten thousand are remembered."""
+    return {
+        "metadata": {"name": (workload.get("metadata") or {}).get("name", "")},
+        "spec": {"active": (workload.get("spec") or {}).get("active")},
+        "status": {
+            name: (workload.get("status") or {}).get(name)
+            for name in ("conditions", "admissionChecks")
+        },
+    }

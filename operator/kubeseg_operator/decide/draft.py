@@ -128,17 +128,23 @@ class Draft:
         return Decision(status, tuple(self.actions), self.requeue)
 
 
+#: So many Jobs are ended in one visit.
+_AT_A_TIME = 20
+
+
 def strays(seen: Observed, status: TrainingJobStatus) -> list[DeleteChild]:
     """Jobs of ours that still run, to be ended; the running attempt's is among them.
 
     A Job that `status` does not know yet is none: this status is an old one, since an attempt, a
     check or a clean-up is in status before its Job is made.
     """
-    return [
+    found = [
         DeleteChild(child.name, child.uid)
         for child in seen.children
         if child.finished is None and not child.deleting and _is_known(child, status)
     ]
+    # Each deletion is told, and brings the next visit: none takes long, whatever others make.
+    return found[:_AT_A_TIME]
 
 
 def _is_known(child: Child, status: TrainingJobStatus) -> bool:

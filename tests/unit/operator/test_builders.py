@@ -251,6 +251,7 @@ def test_a_service_that_was_changed_is_found_out(change: dict[str, Any], same: b
         # Several answer only once they have met.
         ({"workers": 2}, 90),
         ({"workers": 2, "env": [{"name": "KUBESEG_RENDEZVOUS_TIMEOUT", "value": "3600"}]}, 180),
+        ({"workers": 2, "env": [{"name": "KUBESEG_RENDEZVOUS_TIMEOUT", "value": "9" * 400}]}, 90),
     ],
 )
 def test_a_frozen_trainer_is_ended_after_the_stall_timeout(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubeseg_operator.decide import Ask, Decision, MendChild, MendPod, Observed
+from kubeseg_operator.decide import Ask, Decision, DeleteChild, MendChild, MendPod, Observed
 from kubeseg_operator.views import Child
 from tests.support.operator_decisions import look, of, standing
 from tests.support.operator_objects import (
@@ -17,6 +17,7 @@ from tests.support.operator_objects import (
     at,
     attempt,
     child,
+    ended_attempt,
     ended_pod,
     job,
     last_words,
@@ -151,3 +152,12 @@ def test_who_holds_a_job_that_is_to_go_is_named() -> None:
     assert "is held by the finalizer example.com/hold" in of(decision, "Running").message
     leaving = Observed(children=(child(**meta),), pods=(running_pod(known),))
     assert "held" not in of(look(known, leaving), "Running").message
+
+
+def test_of_thousands_of_strays_some_are_ended_at_a_time() -> None:
+    """Others may make Jobs that look like ours: no visit is the longer for it."""
+    many = tuple(child(uid=f"u{n}", name=f"job-1-{n}") for n in range(1000))
+    status = {"attempts": [ended_attempt()], "startTime": at(-100)}
+    decision = look(job(spec={"suspend": True}, status=status), Observed(children=many))
+    ended = [action for action in decision.actions if isinstance(action, DeleteChild)]
+    assert len(ended) == 20

@@ -252,6 +252,31 @@ def test_what_does_not_name_a_job_is_not_ours() -> None:
     assert not Intake(Store(), lambda _key: None).take(PODS, stranger)
 
 
+def test_of_pods_that_are_gone_a_number_is_kept() -> None:
+    """Anybody who may make pods may make thousands with a job's label, and delete them."""
+    store = Store()
+    store.put_job(job())
+    for number in range(600):
+        made = pod_view(raw_pod(uid=f"u{number}", name=f"p{number}", resourceVersion=f"{number}"))
+        store.put_pod(KEY, made)
+        store.drop_pod(KEY, made)
+    kept = [pod.name for pod in store.pods(KEY)]
+    assert kept == [f"p{number}" for number in range(88, 600)], "those that went last"
+
+
+@pytest.mark.parametrize(
+    ("owner", "of"),
+    [(None, "c"), ({"kind": "ReplicaSet", "uid": "r", "controller": True}, None)],
+)
+def test_a_label_tells_who_made_a_pod_only_where_nobody_has_it(
+    owner: dict[str, object] | None, of: str | None
+) -> None:
+    raw = raw_pod()
+    raw["metadata"]["ownerReferences"] = [owner] if owner else []
+    raw["metadata"]["labels"]["batch.kubernetes.io/controller-uid"] = "c"
+    assert pod_view(raw).child == of
+
+
 @pytest.mark.parametrize("view", [job_view, child_view, pod_view])
 @pytest.mark.parametrize(
     "raw",

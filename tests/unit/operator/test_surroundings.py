@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,3 +94,25 @@ async def test_a_claim_is_remembered_for_some_seconds() -> None:
 async def test_a_server_in_trouble_is_asked_again() -> None:
     with pytest.raises(ApiError):
         await Api(refused={"nodes": 500}).around().nodes()
+
+
+async def test_who_asks_while_somebody_looks_waits_for_nobody() -> None:
+    """A look at thousands of nodes and pods must not hold up all that ask."""
+    api = Api()
+    around = api.around()
+    first = await around.nodes()
+    api.now += 10 * NODES_LIFE
+    going = asyncio.Event()
+    real = api.list
+
+    async def slow(path: str, **query: str) -> AsyncIterator[dict[str, Any]]:
+        await going.wait()
+        async for each in real(path, **query):
+            yield each
+
+    api.list = slow  # type: ignore[method-assign]
+    looking = asyncio.create_task(around.nodes())
+    await asyncio.sleep(0)
+    assert await around.nodes() == first
+    going.set()
+    assert await looking == first
