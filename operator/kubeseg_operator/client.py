@@ -142,17 +142,19 @@ class Client:
         self, path: str, *, selector: str | None = None, fields: str | None = None, page: int = PAGE
     ) -> AsyncIterator[Raw]:
         """The lists that make up a collection. All are of one version, which each of them names."""
-        token = ""
+        token, size = "", page
         while True:
-            asked = {"limit": str(page)}
+            asked = {"limit": str(size)}
             asked |= {"labelSelector": selector} if selector else {}
             asked |= {"fieldSelector": fields} if fields else {}
             asked |= {"continue": token} if token else {}
             try:
-                answer = await self._call("GET", path, query=asked, most=LARGEST if page > 1 else 0)
+                answer = await self._call("GET", path, query=asked, most=LARGEST if size > 1 else 0)
             except _TooLargeError:
-                page = max(1, page // 4)
+                size = max(1, size // 4)
                 continue
+            # A few large ones must not make thousands of requests of all that come after them.
+            size = min(page, 2 * size)
             yield answer
             token = (answer.get("metadata") or {}).get("continue", "")
             if not token:
@@ -250,7 +252,7 @@ def _retry_after(answer: aiohttp.ClientResponse, tried: int) -> float:
 
 
 async def _read(answer: aiohttp.ClientResponse, verb: str, path: str, most: int = 0) -> Raw:
-    text = await _whole(answer, most) if most else await answer.read()
+    text = await _whole(answer, most) if most and answer.status == 200 else await answer.read()
     try:
         content: Any = loads(text)
     except ValueError:

@@ -19,6 +19,8 @@ from kubeseg_operator.views import Raw
 CLAIM_LIFE, NODES_LIFE, REFUSED_LIFE = 15.0, 60.0, 600.0
 #: A look at nodes and pods that takes long is repeated no sooner than so many times as long.
 _REST = 20.0
+#: Seconds after which nodes are too old to be told while somebody looks.
+_STILL_GOOD = 600.0
 _MOST_CLAIMS = 1000
 _RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
 
@@ -54,9 +56,10 @@ class Surroundings:
 
     async def nodes(self) -> Answer:
         """All nodes, each with what pods hold of it as `held` (absent where that can't be seen)."""
-        if self._lock.locked() and self._nodes[1]:
+        until, answer = self._nodes
+        if self._lock.locked() and answer and self._clock() < until + _STILL_GOOD:
             # Somebody is looking: who asks meanwhile holds up nobody.
-            return self._nodes[1]
+            return answer
         async with self._lock:
             until, answer = self._nodes
             if self._clock() < until:

@@ -8,7 +8,7 @@ from kubeseg_operator import obstacles
 from kubeseg_operator.builders import config_text, owner_reference
 from kubeseg_operator.cause import newest_of_each, nodes_of
 from kubeseg_operator.clock import parse
-from kubeseg_operator.conditions import Standing, meaningful
+from kubeseg_operator.conditions import Standing, condition, meaningful
 from kubeseg_operator.decide import drift, edits, lost, memory
 from kubeseg_operator.decide.draft import Draft, starting
 from kubeseg_operator.decide.ends import ended, fail
@@ -33,14 +33,17 @@ from kubeseg_operator.progress import fold
 from kubeseg_operator.rendezvous import RENDEZVOUS_SECONDS, headless_service
 from kubeseg_operator.views import Child, Pod, config_hash
 from kubeseg_types.exit_codes import Outcome
-from kubeseg_types.status import Attempt, Phase
+from kubeseg_types.status import Attempt, ConditionType, Phase
+
+#: Why a job is blocked whose spec this version can't follow.
+INVALID_SPEC = "InvalidSpec"
 
 
 def follow(draft: Draft, attempt: Attempt) -> Decision:
     """Decide on the attempt that has not ended."""
     child = draft.child_of(attempt)
     pods = draft.pods_of(attempt, child)
-    _fold_report(draft, attempt)
+    fold_report(draft, attempt)
     attempt = draft.active or attempt
     draft.end_strays(keep=child)
     if child is None:
@@ -62,7 +65,8 @@ def follow(draft: Draft, attempt: Attempt) -> Decision:
     return _alive(draft, attempt, child, pods)
 
 
-def _fold_report(draft: Draft, attempt: Attempt) -> None:
+def fold_report(draft: Draft, attempt: Attempt) -> None:
+    """Take in what its trainer told last, where that is of this attempt."""
     report = draft.seen.progress
     if report is None or report.attempt != attempt.number or report.uid != draft.job.uid:
         return
@@ -190,9 +194,13 @@ def _alive(draft: Draft, attempt: Attempt, child: Child, pods: list[Pod]) -> Dec
 
 
 def _as_before(draft: Draft, attempt: Attempt) -> Decision:
-    """Nothing new is known of where it stands; but a queue that has admitted it is behind it."""
+    """Nothing new is known of where it stands; but a queue that has admitted it is behind it, and
+    so is a spec that could not be followed.
+    """
     draft.again_after(LOOK_AGAIN)
-    if draft.before.phase is Phase.QUEUED:
+    blocked = condition(draft.before, ConditionType.BLOCKED)
+    held = blocked is not None and (blocked.status, blocked.reason) == ("True", INVALID_SPEC)
+    if held or draft.before.phase is Phase.QUEUED:
         return draft.decided(starting(attempt))
     return draft.unchanged()
 

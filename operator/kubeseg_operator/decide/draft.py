@@ -14,6 +14,9 @@ from kubeseg_operator.views import Child, JobView, Pod
 from kubeseg_types.spec import TrainingJobSpec
 from kubeseg_types.status import Attempt, Cleanup, Phase, Preflight, Retry, TrainingJobStatus
 
+#: So many Jobs that belong to no attempt are ended in one visit: others may make thousands.
+AT_A_TIME = 20
+
 
 @dataclass(slots=True)
 class Draft:
@@ -110,9 +113,14 @@ class Draft:
         """Jobs of ours beside `keep` that still run belong to no attempt: a late write made them,
         or their attempt was ended.
         """
-        for action in strays(self.seen, self.status):
-            if (keep is None or action.uid != keep.uid) and action not in self.actions:
-                self.actions.append(action)
+        found = [
+            action
+            for action in strays(self.seen, self.status)
+            if (keep is None or action.uid != keep.uid) and action not in self.actions
+        ]
+        self.actions += found[:AT_A_TIME]
+        if len(found) > AT_A_TIME:
+            self.again_after(1)
 
     def ask(self, question: Ask) -> Decision:
         """Nothing can be decided before this is read live."""
@@ -128,23 +136,17 @@ class Draft:
         return Decision(status, tuple(self.actions), self.requeue)
 
 
-#: So many Jobs are ended in one visit.
-_AT_A_TIME = 20
-
-
 def strays(seen: Observed, status: TrainingJobStatus) -> list[DeleteChild]:
     """Jobs of ours that still run, to be ended; the running attempt's is among them.
 
     A Job that `status` does not know yet is none: this status is an old one, since an attempt, a
     check or a clean-up is in status before its Job is made.
     """
-    found = [
+    return [
         DeleteChild(child.name, child.uid)
         for child in seen.children
         if child.finished is None and not child.deleting and _is_known(child, status)
     ]
-    # Each deletion is told, and brings the next visit: none takes long, whatever others make.
-    return found[:_AT_A_TIME]
 
 
 def _is_known(child: Child, status: TrainingJobStatus) -> bool:

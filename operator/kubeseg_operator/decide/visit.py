@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from kubeseg_operator.clock import add, parse
 from kubeseg_operator.conditions import Standing, is_finished, is_true
-from kubeseg_operator.decide.attempt import follow
-from kubeseg_operator.decide.draft import Draft, strays
+from kubeseg_operator.decide.attempt import INVALID_SPEC, fold_report, follow
+from kubeseg_operator.decide.draft import AT_A_TIME, Draft, strays
 from kubeseg_operator.decide.ends import fail, next_attempt
 from kubeseg_operator.decide.leaving import finalizers, leave, let_go
 from kubeseg_operator.decide.model import (
@@ -133,7 +133,10 @@ def _rest(
         status = status.model_copy(
             update={"observed_generation": job.generation, "conditions": conditions}
         )
-    actions: list[DeleteChild | DeleteJob] = [*strays(seen, status)]
+    found = strays(seen, status)
+    actions: list[DeleteChild | DeleteJob] = [*found[:AT_A_TIME]]
+    if len(found) > AT_A_TIME:
+        return Decision(status, tuple(actions), requeue_after=1)
     ttl = None if isinstance(spec, list) else spec.ttl_seconds_after_finished
     ended = parse(status.completion_time)
     if ttl is None or ended is None:
@@ -178,14 +181,24 @@ def _hold(
     It is no failure: during an upgrade the schema may be newer than the operator, for all jobs.
     """
     draft = Draft(job, _NO_SPEC, seen, now, Settings(image=""), before, before)
+    if before.phase is Phase.SUSPENDED and job.spec.get("suspend") is True:
+        # Nothing that it wants now is held up.
+        return draft.unchanged()
+    attempt = draft.active
     words = f"{'; '.join(sentences[:5])}. "
-    if draft.active:
-        words += "Its trainer goes on undisturbed. "
+    if attempt is None:
+        # The deadline's clock stands, as it does while a job is suspended.
+        draft.update(start_time=None)
+    else:
+        fold_report(draft, attempt)
+        child = draft.child_of(attempt)
+        if child and not (child.finished or child.suspended or child.deleting):
+            words += "Its trainer goes on undisturbed; suspend and stop are not heeded. "
     words += (
         "Correct it, or make a new TrainingJob where it can't be changed. If it is right, the "
         "operator is older than the CRD, and has to be upgraded. The job goes on by itself then."
     )
-    return draft.decided(Standing(Phase.BLOCKED, "InvalidSpec", clip(words, 4096)))
+    return draft.decided(Standing(Phase.BLOCKED, INVALID_SPEC, clip(words, 4096)))
 
 
 _NO_SPEC = TrainingJobSpec.model_validate({"dataset": {"name": "none"}, "training": {"epochs": 1}})

@@ -30,7 +30,7 @@ MUTANTS = (
     Mutant(
         "finished-leaves-strays",
         "decide.visit",
-        "[*strays(seen, status)]",
+        "[*found[:AT_A_TIME]]",
         "[]",
     ),
     Mutant(

@@ -160,4 +160,4 @@ def test_of_thousands_of_strays_some_are_ended_at_a_time() -> None:
     status = {"attempts": [ended_attempt()], "startTime": at(-100)}
     decision = look(job(spec={"suspend": True}, status=status), Observed(children=many))
     ended = [action for action in decision.actions if isinstance(action, DeleteChild)]
-    assert len(ended) == 20
+    assert (len(ended), decision.requeue_after) == (20, 1)

@@ -101,7 +101,7 @@ async def test_who_asks_while_somebody_looks_waits_for_nobody() -> None:
     api = Api()
     around = api.around()
     first = await around.nodes()
-    api.now += 10 * NODES_LIFE
+    api.now += 2 * NODES_LIFE
     going = asyncio.Event()
     real = api.list
 

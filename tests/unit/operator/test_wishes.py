@@ -278,11 +278,35 @@ def test_a_trainer_goes_on_where_the_spec_cant_be_followed_any_more() -> None:
     """As during an upgrade, when the schema is newer than the operator."""
     status = {"attempts": [running_attempt()], "startTime": at(-100)}
     known = strange_job(status, surprise=1, activeDeadlineSeconds=10)
-    decision = look(known, Observed(children=(child(),), pods=(running_pod(job()),)))
+    seen = Observed(children=(child(),), pods=(running_pod(job()),))
+    decision = look(known, seen)
     assert standing(decision) == ("Blocked", "InvalidSpec")
-    assert "Its trainer goes on undisturbed." in of(decision, "Blocked").message
+    assert "Its trainer goes on undisturbed; " in of(decision, "Blocked").message
     assert decision.actions == ()
     assert decision.status.attempts[0].outcome is None
+    told = replace(seen, progress=report(epoch=7))
+    progress = look(known, told).status.progress
+    assert progress is not None
+    assert progress.epoch == 7, "what it tells is taken in"
+    ended = Observed(children=(child(finished="Failed"),), pods=(ended_pod(1),))
+    assert "trainer" not in of(look(known, ended), "Blocked").message
+
+
+def test_once_the_spec_can_be_followed_the_job_goes_on_where_it_was() -> None:
+    status = {"attempts": [running_attempt()], "startTime": at(-100)}
+    held = look(strange_job(status, surprise=1), Observed(children=(child(),)))
+    again = job(status=held.status.to_dict())
+    ends = Observed(children=(child(),), pods=(ended_pod(0),))
+    assert standing(look(again, ends)) == ("Starting", "Starting")
+
+
+def test_a_paused_job_whose_spec_cant_be_followed_stays_paused() -> None:
+    paused = look(job(spec={"suspend": True}))
+    status = paused.status.to_dict()
+    decision = look(strange_job(status, surprise=1, suspend=True))
+    assert standing(decision) == ("Suspended", "Suspended")
+    assert standing(look(strange_job(status, surprise=1)))[0] == "Blocked"
+    assert look(strange_job(status, surprise=1)).status.start_time is None
 
 
 # --- progress
