@@ -28,7 +28,7 @@ PATTERNS: dict[str, str] = {
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$": f"lower-case letters, digits and -, {_DNS}",
     r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": f"lower-case letters, digits, - and ., {_DNS}",
     r"^[1-9][0-9]{0,6}$": 'the number of an epoch in quotes, such as "7"',
-    r"^\S+$": "the name of an image, without blanks",
+    r"^[!-~]+$": "the name of an image, without blanks",
     r"^[0-9]+(\.[0-9]{1,3})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$": "a quantity such as 500m, 2 or 16Gi",
     r"^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,6}s)?$": "a duration such as 90s, 30m or 1h30m",
 }
